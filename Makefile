@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LINTERS := $(VENV)/linters
 
-.PHONY: demo test coverage test-slow check check-python check-workflows format bench-gate bench-speed bench-hub bench-webhook \
+.PHONY: install demo test coverage test-slow check check-python check-workflows format bench-gate bench-speed bench-hub bench-webhook \
 	bench-paper bench-paper-smoke bench-repair bench-peers bench-costs mutation fuzz image-check lock
 .DEFAULT_GOAL := help
 
@@ -37,6 +37,22 @@ $(LINTERS)/installed: $(VENV)/installed scripts/linting/package-lock.json
 	cp scripts/linting/package.json scripts/linting/package-lock.json $(LINTERS)
 	npm ci --prefix $(LINTERS) --ignore-scripts --silent
 	touch $@
+
+# With a GPU: make install TORCH_INDEX=https://download.pytorch.org/whl/cu130, or what pytorch.org names for its driver.
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+INSTALL_FOLDER := $(HOME)/.local/share/antidote-ci
+PIP_OPTIONS := --extra-index-url $(TORCH_INDEX) --constraint $(CURDIR)/constraints.txt
+
+install: ## install the command antidote-ci for this user, in its own environment: with uv or pipx if present, else with venv
+	@if command -v uv > /dev/null; then \
+	  uv tool install --force --index $(TORCH_INDEX) --index-strategy unsafe-best-match --constraints constraints.txt .; \
+	elif command -v pipx > /dev/null; then \
+	  pipx install --force --pip-args='$(PIP_OPTIONS)' .; \
+	else \
+	  $(PYTHON) -m venv '$(INSTALL_FOLDER)' && '$(INSTALL_FOLDER)/bin/pip' install --quiet --no-compile $(PIP_OPTIONS) . \
+	  && mkdir -p '$(HOME)/.local/bin' && ln -sf '$(INSTALL_FOLDER)/bin/antidote-ci' '$(HOME)/.local/bin/antidote-ci' \
+	  && echo 'installed $(HOME)/.local/bin/antidote-ci; if the shell does not find it: export PATH="$$HOME/.local/bin:$$PATH"'; \
+	fi
 
 demo: $(VENV)/demo-installed ## run the main job end to end on a real 135M model and a loopback Hub
 	$(BIN)/python -m demo

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from action import child, inputs, log, outputs
+from action import child, comment, inputs, log, outputs
 from antidote_ci import environment
 from antidote_ci.paths import open_regular
 
@@ -59,12 +59,24 @@ def finish_step(report: dict[str, Any] | None, exit_code: int, out: str, errors:
     """Print the annotation and write the outputs. Returns the exit code of the step: 3 when only writing failed."""
     if exit_code != 0:
         print_line(outputs.build_annotation(report, exit_code, errors))
+    summary = read_summary(report, out)
     try:
-        write_outputs(report, exit_code, out)
+        write_outputs(report, exit_code, out, summary)
     except OSError as error:
         exit_code = exit_code or INFRASTRUCTURE
         print_line(outputs.build_annotation(None, exit_code, [f"the step's outputs cannot be written: {error}"]))
+    if inputs.wants_comment(os.environ):
+        write_comment(summary, exit_code)
     return exit_code
+
+
+def write_comment(summary: str, exit_code: int) -> None:
+    """Write the summary as the comment on the pull request. A run without a verdict replaces an earlier one too."""
+    text = summary or (outputs.render_failure(exit_code, os.environ) if exit_code != 0 else "")
+    if text:
+        problem = comment.update_comment(text, inputs.read_input(os.environ, "model"), os.environ)
+        if problem is not None:
+            print_line(log.warning_command(f"The comment on the pull request was not written: {problem}."))
 
 
 def run_child(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, list[str]]:
@@ -118,19 +130,24 @@ def load_report(path: Path, before: tuple[int, int] | None) -> dict[str, Any] | 
     return report
 
 
-def write_outputs(report: dict[str, Any] | None, exit_code: int, out: str) -> None:
-    """Write the outputs of the Action to GITHUB_OUTPUT, and append `summary.md` of this run to GITHUB_STEP_SUMMARY.
+def read_summary(report: dict[str, Any] | None, out: str) -> str:
+    """`summary.md` of this run with links; empty without a report."""
+    file = Path(out) / "summary.md"
+    if report is None or not file.is_file() or file.is_symlink():
+        return ""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    links = outputs.build_links(report, os.environ)
+    return f"{text.rstrip()}\n\n{links}" if links else text
 
-    Without a report, only the outputs are written.
-    """
+
+def write_outputs(report: dict[str, Any] | None, exit_code: int, out: str, summary: str) -> None:
+    """Write the outputs of the Action to GITHUB_OUTPUT, and append the summary to GITHUB_STEP_SUMMARY."""
     values = outputs.build_outputs(report, exit_code, out)
     append_to_file("GITHUB_OUTPUT", outputs.render_outputs(values, secrets.token_hex(16)))
-    summary = Path(out) / "summary.md"
-    if report is not None and summary.is_file() and not summary.is_symlink():
+    if summary:
         target = Path(os.environ.get("GITHUB_STEP_SUMMARY", ""))
         used = target.stat().st_size if target.is_file() else 0
-        text = summary.read_text(encoding="utf-8", errors="replace")
-        append_to_file("GITHUB_STEP_SUMMARY", outputs.cut_summary(text, used))
+        append_to_file("GITHUB_STEP_SUMMARY", outputs.cut_summary(summary, used))
 
 
 def append_to_file(variable: str, text: str) -> None:

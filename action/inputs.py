@@ -18,6 +18,7 @@ OPTIONS = (
     "calibration",
     "server",
     "save-answers",
+    "junit",
     "out",
     "on",
     "realignment",
@@ -25,7 +26,7 @@ OPTIONS = (
     "publish",
     "publish-to",
 )
-FLAGS = ("accept-licence", "frontier", "accept-repair", "keep-failed", "dry-run", "no-cache")
+FLAGS = ("accept-licence", "frontier", "accept-repair", "keep-failed", "dry-run", "no-cache", "quick")
 DECIDED_BY_POLICY = FLAGS[:4]
 """Flags that the policy may set: false is passed on as --no-FLAG."""
 TOKENS = {
@@ -34,13 +35,13 @@ TOKENS = {
     "hf-jobs-token": "HF_JOBS_TOKEN",
     "judge-key": "ANTIDOTE_JUDGE_KEY",
 }
-INPUTS = ("command", "model", *OPTIONS, *FLAGS, *TOKENS)
+GITHUB_TOKEN = "GITHUB_TOKEN"  # noqa: S105 - the name of the variable
+COMMENT = "comment"
+"""The flag that asks for a comment on the pull request. The Action writes it, not `antidote-ci`."""
+INPUTS = ("command", "model", *OPTIONS, *FLAGS, COMMENT, *TOKENS)
 
-# `evaluate` neither repairs nor publishes.
-RUN_ONLY = (
-    *("realignment", "method", "frontier", "publish", "publish-to"),
-    *("accept-repair", "keep-failed", "hf-write-token"),
-)
+# `evaluate` neither repairs nor publishes weights.
+RUN_ONLY = ("realignment", "method", "frontier", "publish-to", "accept-repair", "keep-failed")
 COMMANDS = ("run", "evaluate")
 
 DEFAULT_OUT = "antidote-out"
@@ -75,6 +76,7 @@ def cli_arguments(environ: Mapping[str, str]) -> list[str]:
         raise ValueError("input model: missing, set a Hub id (org/name) or a folder (./folder)")
     if command == "evaluate":
         _refuse_run_only(environ)
+    read_flag(environ, COMMENT)
     options = [f"--{name}={text}" for name in OPTIONS if (text := read_input(environ, name))]
     flags = [item for name in FLAGS for item in _flag_arguments(environ, name)]
     return [command, *options, *flags, "--", model]
@@ -83,12 +85,14 @@ def cli_arguments(environ: Mapping[str, str]) -> list[str]:
 def cli_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of `antidote-ci`: without inputs and the runner's variables, with tokens under their usual names.
 
+    It has no token of GitHub.
+
     Variables that permit writing to the Hub are included only for a run that may publish.
     """
     kept = {
         name: text
         for name, text in environ.items()
-        if not name.startswith(("INPUT_", "ACTIONS_")) and name not in FILE_COMMANDS
+        if not name.startswith(("INPUT_", "ACTIONS_")) and name not in (*FILE_COMMANDS, GITHUB_TOKEN)
     }
     environment = kept | {name: environ[name] for name in IDENTITY_VARIABLES if name in environ} | read_tokens(environ)
     if may_publish(environ):
@@ -103,15 +107,18 @@ def read_tokens(environ: Mapping[str, str]) -> dict[str, str]:
 
 def list_secrets(environ: Mapping[str, str]) -> set[str]:
     """Every token, of inputs and of the environment."""
-    return {text for variable in TOKENS.values() if (text := environ.get(variable))} | set(
+    return {text for variable in (*TOKENS.values(), GITHUB_TOKEN) if (text := environ.get(variable))} | set(
         read_tokens(environ).values()
     )
 
 
 def may_publish(environ: Mapping[str, str]) -> bool:
-    """Whether the inputs, the environment or a policy file may make this run publish."""
+    """Whether the inputs, the environment or a policy file may make this run publish.
+
+    An evaluation publishes its verdict only if that is asked for explicitly, since a policy is shared with `run`.
+    """
     if _read_command(environ) == "evaluate":
-        return False
+        return read_input(environ, "publish") == "report"
     mode = read_input(environ, "publish") or environ.get("ANTIDOTE_PUBLISH", "")
     policy = read_input(environ, "policy") or environ.get("ANTIDOTE_POLICY", "")
     return mode != "none" if mode else bool(policy)
@@ -134,6 +141,11 @@ def read_flag(environ: Mapping[str, str], name: str) -> bool | None:
     if text and text not in BOOLEANS:
         raise ValueError(f"input {name}: {text!r} is neither true nor false")
     return BOOLEANS.get(text)
+
+
+def wants_comment(environ: Mapping[str, str]) -> bool:
+    """Whether the input `comment` is true; an invalid one has ended the step already."""
+    return BOOLEANS.get(read_input(environ, COMMENT), False)
 
 
 def _flag_arguments(environ: Mapping[str, str], name: str) -> list[str]:

@@ -112,6 +112,11 @@ def error_command(message: str) -> str:
     return f"::error title=antidote-ci::{escape_data(message)}"
 
 
+def warning_command(message: str) -> str:
+    """The command that shows a warning on the page of the workflow run."""
+    return f"::warning title=antidote-ci::{escape_data(message)}"
+
+
 def mask_commands(secret: str) -> list[str]:
     """The commands that hide a secret in the log: the whole secret, and each of its lines."""
     lines = [line.strip() for line in secret.splitlines()]

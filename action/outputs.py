@@ -4,6 +4,7 @@ Every text may come from an untrusted repository, so all of it is escaped or del
 actions/runner, FileCommandManager.cs and ActionCommand.cs.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -25,6 +26,12 @@ FAILURE_TEXTS = {
     130: "The run was interrupted.",
     143: "The run was terminated.",
 }
+
+HUB = "https://huggingface.co"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+"""A repository of the Hub or of GitHub."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
+ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
 
 REASON_LENGTH = 1024
 """Reserved part of an annotation, in UTF-16 code units."""
@@ -59,6 +66,31 @@ def find_on_machine(folder: str, environ: Mapping[str, str]) -> str:
     if temp == "/github/runner_temp" and path.is_relative_to(temp) and (beside := environ.get("RUNNER_WORKSPACE")):
         return str(PurePath(beside).parent / "_temp" / path.relative_to(temp))
     return folder
+
+
+def render_failure(exit_code: int, environ: Mapping[str, str]) -> str:
+    """The text of a comment about a run that ended without a verdict. It contains no text of others."""
+    meaning = FAILURE_TEXTS.get(exit_code, "The run failed.")
+    return f"## antidote-ci: no verdict\n\n{meaning} (exit {exit_code})\n\n{build_links({}, environ)}"
+
+
+def build_links(report: Report, environ: Mapping[str, str]) -> str:
+    """A line of Markdown with links to the tested commit, to the run, and to the artifacts of the run.
+
+    Empty outside GitHub for a local folder. A link is left out if one of its parts has another form than expected.
+    """
+    name, commit = _report_text(report, "source", "id"), _report_text(report, "source", "revision")
+    links = []
+    if HUB_ID.fullmatch(name) and COMMIT.fullmatch(commit):
+        hub = environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
+        if ADDRESS.fullmatch(hub):
+            links.append(f"[the model at {commit[:12]}]({hub}/{name}/tree/{commit})")
+    server, repository = environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_REPOSITORY", "")
+    run = environ.get("GITHUB_RUN_ID", "")
+    if ADDRESS.fullmatch(server) and HUB_ID.fullmatch(repository) and re.fullmatch(r"[0-9]{1,20}", run):
+        page = f"{server}/{repository}/actions/runs/{run}"
+        links += [f"[the run]({page})", f"[its artifacts]({page}#artifacts), with the report if a step uploads it"]
+    return f"Links: {', '.join(links)}.\n" if links else ""
 
 
 def render_outputs(mapping: Mapping[str, str], delimiter: str) -> str:

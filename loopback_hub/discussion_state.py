@@ -49,6 +49,8 @@ def open_discussion(
     """Open a discussion, or a pull request from `base` to `branch`, with `body` as the first comment."""
     with store.writing:
         repository = store.repository(name)
+        if not store.strictness.keeps_opening_comments:
+            body = HTML_COMMENT.sub("", body)
         empty = Discussion(len(repository.discussions) + 1, title, author, utc_now(), status, base, [], branch=branch)
         first = CommentEvent(_next_id(repository, empty), author, empty.created, body, empty.created, author)
         opened = replace(empty, events=[first])
@@ -153,8 +155,7 @@ def add_pull_request(
             raise UnknownRevision(branch)
         parent = store.commit(name, base or branch)
         commit = history.write_commit(store, name, parent, change)
-        body = change.body if store.strictness.keeps_opening_comments else HTML_COMMENT.sub("", change.body)
-        opened = open_discussion(store, name, change.author, change.title, body, "open", parent.revision, branch)
+        opened = open_discussion(store, name, change.author, change.title, change.body, "open", parent.revision, branch)
         history.move_ref(store, store.repository(name), opened.ref, commit.revision)
         return commit, record_push(store, name, opened.number, commit)
 

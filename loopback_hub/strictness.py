@@ -18,7 +18,7 @@ class Strictness:
     lists_workflows: bool = True
     """Whether a list of discussions by author finds those of a workflow."""
     keeps_opening_comments: bool = True
-    """Whether the first comment of a pull request keeps the HTML comments of the commit's description."""
+    """Whether the first comment of a discussion keeps its HTML comments: of a pull request those of the commit."""
     redelivers: bool = True
     """Whether a failed delivery is repeated, and has an id by which it is recognised."""
     organisation_role: str = "write"

@@ -5,9 +5,11 @@ A table is between the lines `<!-- NAME -->` and `<!-- /NAME -->`. The function 
 
 import dataclasses
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from inspect import cleandoc
 from pathlib import Path
@@ -20,13 +22,14 @@ from huggingface_hub import JobHardwareInfo
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from action import outputs
-from antidote_ci import DOCUMENTATION, cli
+from antidote_ci import DOCUMENTATION, cli, cost_model
 from antidote_ci.cli.init import read_descriptions
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import memory_needs
 from antidote_ci.hub.jobs_api import Hardware, to_hardware
 from antidote_ci.jobs.job_estimate import MemoryNeed, cheapest_flavor
-from antidote_ci.policy import SECTIONS
+from antidote_ci.pipeline import dry_run
+from antidote_ci.policy import SECTIONS, Policy, to_quick
 from loopback_hub.jobs import flavor_json
 from loopback_hub.records import HARDWARE
 
@@ -59,6 +62,55 @@ GENERAL = ("quiet", "verbose")
 MODEL_SIZES = (500_000_000, 3_000_000_000, 7_000_000_000, 13_000_000_000, 70_000_000_000)
 CHECKPOINT_BYTES = {"full, or an adapter of a base in 16 bits": 2, "an adapter of a base in float32": 4}
 """Checkpoint -> bytes of a weight while it is loaded."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A runner of GitHub; `memory` in bytes, with a GPU that of the GPU."""
+
+    name: str
+    processors: int
+    memory: float
+    has_gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Tokens that a command generates, that the judge reads, and that scoring reads, times its passes."""
+
+    generated: int
+    judged: int = 0
+    scored: int = 0
+    copies: float = cost_model.EVALUATION_COPIES
+
+
+RUNNERS = (
+    Runner("4 cores, 16 GB", 4, 16e9),
+    Runner("16 cores, 64 GB", 16, 64e9),
+    Runner("4 cores, one T4", 4, 16e9, has_gpu=True),
+)
+T4 = to_hardware(JobHardwareInfo(**flavor_json(next(flavor for flavor in HARDWARE if flavor.name == "t4-small"))))
+RUNNER_SIZES = (135_000_000, 500_000_000, 1_500_000_000, 3_000_000_000, 7_000_000_000)
+JUDGE_WEIGHTS = 600_000_000
+"""Of the default judge."""
+QUICK_PROMPTS, DEFAULT_PROMPTS = 200, 513
+"""Harmful and harmless ones of JailbreakBench, and harmful ones of StrongREJECT."""
+EVALUATIONS_OF_RUN = 6.2
+"""Of all prompts: five on seven tenths of them, nine on three tenths (`pipeline.dry_run`)."""
+SCORED_TOKENS = 11 * 5400
+"""Of `taylor`: passes, and tokens of the prompts that it reads."""
+JUDGED_LENGTH = dry_run.JUDGE_TOKENS + Policy().evaluation.max_new_tokens
+WORKLOADS = {
+    "evaluate --quick": Workload(QUICK_PROMPTS * to_quick(Policy()).evaluation.max_new_tokens),
+    "evaluate": Workload(DEFAULT_PROMPTS * Policy().evaluation.max_new_tokens, DEFAULT_PROMPTS * JUDGED_LENGTH),
+    "run": Workload(
+        round(EVALUATIONS_OF_RUN * DEFAULT_PROMPTS * Policy().evaluation.max_new_tokens),
+        round(EVALUATIONS_OF_RUN * DEFAULT_PROMPTS * JUDGED_LENGTH),
+        SCORED_TOKENS,
+        cost_model.RUN_COPIES,
+    ),
+}
+"""With the default policy."""
 BEHIND_SERVER = "full or an adapter, behind a server"
 
 KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "table"}
@@ -98,6 +150,7 @@ def tables() -> dict[str, str]:
         "inputs": action_table("Input", action["inputs"]),
         "outputs": action_table("Output", action["outputs"]),
         "flavors": flavor_table(),
+        "runners": runner_table(),
     }
 
 
@@ -215,7 +268,7 @@ def type_name(annotation: Any) -> str:  # noqa: ANN401 - a type as `get_type_hin
     if get_origin(annotation) is Literal:
         return join_choices(get_args(annotation))
     if get_origin(annotation) in (Union, UnionType):
-        return type_name(next(kind for kind in get_args(annotation) if kind is not NoneType))
+        return " or ".join(type_name(kind) for kind in get_args(annotation) if kind is not NoneType)
     return KINDS[get_origin(annotation) or annotation]
 
 
@@ -255,6 +308,35 @@ def flavor_row(weights: int, checkpoint: str, offered: Sequence[Hardware]) -> tu
     return size, checkpoint, needed, code(chosen.name), memory, f"${chosen.dollars:,.2f}"
 
 
+def runner_table() -> str:
+    """Return the table of the time that the commands take on a runner, by size of the model, at most."""
+    rows = [
+        (
+            f"{weights / 1e9:g} billion",
+            runner.name,
+            *(runner_cell(weights, runner, work) for work in WORKLOADS.values()),
+        )
+        for weights in RUNNER_SIZES
+        for runner in RUNNERS
+    ]
+    return table(("Weights", "Runner", *map(code, WORKLOADS)), rows)
+
+
+def runner_cell(weights: int, runner: Runner, work: Workload) -> str:
+    needed = cost_model.typical_memory(weights, memory_needs.FLOAT32_BYTES, work.copies)
+    if runner.has_gpu:
+        needed = MemoryNeed("", memory_needs.gpu_memory(weights)).gpu_bytes(T4)
+    if needed > runner.memory:
+        return "too large"
+    computation = cost_model.Computation(
+        generated=work.generated * weights,
+        scored=work.scored * weights + work.judged * JUDGE_WEIGHTS,
+        written=cost_model.BYTES_PER_WEIGHT * weights if work.scored else 0,
+    )
+    seconds = computation.seconds(runner.processors, has_gpu=runner.has_gpu, has_bfloat16=False)
+    return f"{math.ceil(seconds / 60):,} min" if seconds < 7200 else f"{seconds / 3600:,.0f} h"
+
+
 def format_default(value: object) -> str:
     """Format the default of an option; empty if there is none."""
     if value is None or isinstance(value, bool):
@@ -273,7 +355,7 @@ def code(text: str) -> str:
 
 def join_choices(values: Sequence[str]) -> str:
     *first, last = map(code, values)
-    return f"{', '.join(first)} or {last}"
+    return " or ".join(filter(None, (", ".join(first), last)))
 
 
 def sentence(text: str) -> str:

@@ -40,7 +40,7 @@ def test_the_arguments_are_the_options_of_the_command(name: str) -> None:
     function = getattr(antidote_ci, name)
     arguments = list(inspect.signature(function).parameters.values())
     assert inspect.signature(function) == inspect.signature(getattr(api, name))
-    assert {argument.name for argument in arguments[1:]} == options - {"dry_run", "as_json"}
+    assert {argument.name for argument in arguments[1:]} == options - {"dry_run", "as_json", "junit"}
     assert all(argument.kind == argument.KEYWORD_ONLY for argument in arguments[1:])
 
 

@@ -156,6 +156,13 @@ def test_an_evaluation_has_a_dry_run(tiny_llama: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_quick_evaluation_says_its_time_first(tiny_llama: Path, tmp_path: Path) -> None:
+    done = cli("evaluate", str(tiny_llama), "--quick", "--prompts=embedded", f"--out={tmp_path / 'out'}")
+    assert done.stderr.splitlines()[0] == "time       less than a minute on two cores"
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["policy"]["evaluation.judge"] == "refusal"
+
+
 @pytest.mark.parametrize(("option", "options"), [("--task", []), ("--benign", ["--dry-run"])], ids=["run", "dry-run"])
 def test_too_few_rows_to_compare_are_refused(
     trained_pair: Path, tmp_path: Path, option: str, options: list[str]

@@ -7,15 +7,20 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.cost_model import GENERATION_RATE, SCORING_RATE, Computation
 from benchmarks.costs import processes, sizes
 from benchmarks.costs.forecasts import Forecast
 from benchmarks.costs.machines import MACHINES, Correction, place
-from benchmarks.costs.page import Cell, find_correction, write_page
+from benchmarks.costs.page import Cell, Comparison, find_correction, write_page
 from benchmarks.costs.processes import Memory
 
 GIGABYTE = 1_000_000_000
-EVALUATION = Forecast(7 * GIGABYTE, False, 14 * GIGABYTE, 14 * GIGABYTE, 0, 0, 3600.0, 0.0, 0.0)
-REPAIR = Forecast(70 * GIGABYTE, True, 141 * GIGABYTE, 0, 9 * GIGABYTE, GIGABYTE, 0.0, 7200.0, 60.0)
+EVALUATION = Forecast(
+    7 * GIGABYTE, False, 14 * GIGABYTE, 14 * GIGABYTE, 0, 0, Computation(generated=3596 * GENERATION_RATE)
+)
+REPAIR = Forecast(
+    70 * GIGABYTE, True, 141 * GIGABYTE, 0, 9 * GIGABYTE, GIGABYTE, Computation(scored=7200 * SCORING_RATE)
+)
 
 
 def test_the_memory_of_a_child_counts() -> None:
@@ -52,7 +57,7 @@ def test_the_shapes_are_checkpoints_without_weights(shape: sizes.Shape, tmp_path
 
 def test_what_fits_where() -> None:
     runner, small, _, eight = MACHINES
-    assert place(EVALUATION, runner, Correction()) == "does not fit: 28 GB of memory"
+    assert place(EVALUATION, runner, Correction()) == "does not fit: 27 GB of memory"
     assert place(EVALUATION, small, Correction()).startswith("fits, ")
     assert place(REPAIR, runner, Correction()) == "does not fit: 142 GB of disk"
     assert place(REPAIR, small, Correction()).startswith("streams, ")
@@ -61,15 +66,14 @@ def test_what_fits_where() -> None:
 
 
 def test_the_largest_model_of_a_kind_corrects_the_estimate() -> None:
-    small = Cell("a", "evaluate", False, GIGABYTE, 0, 60.0, 60.0, 1, Memory(GIGABYTE, GIGABYTE), 0, EVALUATION, {})
-    large = Cell(
-        "b", "evaluate", False, 2 * GIGABYTE, 0, 9000.0, 14400.0, 2, Memory(1, 28 * GIGABYTE), 0, EVALUATION, {}
-    )
-    assert find_correction([large, small], "evaluate", is_adapter=False) == Correction(2.0, 1.0, 2.0)
-    assert find_correction([large, small], "evaluate", is_adapter=True) == Correction()
-    page = write_page([small, large], {("7B", False, "evaluate"): EVALUATION})
+    small = Cell("a", "evaluate", False, GIGABYTE, 0, 60.0, 60.0, 1, Memory(GIGABYTE, GIGABYTE), 0, {})
+    large = Cell("b", "evaluate", False, 2 * GIGABYTE, 0, 9000.0, 14400.0, 2, Memory(1, 28 * GIGABYTE), 0, {})
+    measured = [Comparison(large, EVALUATION), Comparison(small, EVALUATION)]
+    assert find_correction(measured, "evaluate", is_adapter=False) == Correction(2.0, 1.0, 2.0)
+    assert find_correction(measured, "evaluate", is_adapter=True) == Correction()
+    page = write_page(measured, {("7B", False, "evaluate"): EVALUATION})
     assert (
         "| b, merged | 2.00 billion | `evaluate` | 0 | 9000 s (7200); **2.00** | 28.0 GB (0.0); **2.00** | 0.0 GB |"
         in page
     )
-    assert "| 7B, merged | does not fit: 56 GB of memory |" in page
+    assert "| 7B, merged | does not fit: 53 GB of memory |" in page

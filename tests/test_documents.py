@@ -162,7 +162,7 @@ def test_document_matches_the_code(document: Path, tmp_path: Path) -> None:
         ("- a\n\n  ```sh\n  antidote-ci run --json\n  ```\n", "requires ['model']"),
         ("Say:\n\n    antidote-ci verify OUT \\\n      --dose 1\n", "--dose"),
         ("```sh\ndocker run --rm --volume a:b ghcr.io/o/antidote-ci@sha256:0 antidote-ci run A --dos 1\n```", "--dos"),
-        ("```yaml\n- run: antidote-ci evaluate A --publish none\n```", "--publish"),
+        ("```yaml\n- run: antidote-ci evaluate A --publish-to B\n```", "--publish-to"),
     ],
 )
 def test_invalid_command_line_is_detected(text: str, error: str) -> None:

@@ -150,15 +150,31 @@ def test_the_repair_job_needs_the_evaluate_job_and_an_environment(
 
 
 def test_the_workflow_uses_inputs_of_the_action_only(jobs: dict[str, Any]) -> None:
-    for job in jobs.values():
-        (step,) = own_steps(job)
+    for name in ("evaluate", "repair"):
+        (step,) = own_steps(jobs[name])
         assert set(step["with"]) <= set(inputs.INPUTS)
         if step["with"]["command"] == "evaluate":
             assert not set(step["with"]) & set(inputs.RUN_ONLY)
 
 
-def test_the_workflow_has_no_scripts(jobs: dict[str, Any]) -> None:
-    assert not [step for job in jobs.values() for step in job["steps"] if "run" in step]
+def test_only_a_scheduled_run_has_a_script_and_no_event_reaches_it(jobs: dict[str, Any]) -> None:
+    assert [name for name, job in jobs.items() for step in job["steps"] if "run" in step] == ["head"]
+    assert jobs["head"]["if"] == "${{ github.event_name == 'schedule' && !inputs.model }}"
+    assert not own_steps(jobs["head"])
+
+
+def test_only_a_workflow_with_a_model_has_a_schedule() -> None:
+    assert "schedule" not in yaml.safe_load(render_workflow(None))[True]
+    assert yaml.safe_load(render_workflow("acme/assistant"))[True]["schedule"] == [{"cron": "17 4 * * *"}]
+
+
+def test_a_training_workflow_can_call_it() -> None:
+    called = yaml.safe_load(render_workflow("acme/assistant"))[True]["workflow_call"]
+    assert called["inputs"]["model"]["required"]
+    assert {name: secret["required"] for name, secret in called["secrets"].items()} == {
+        "HF_TOKEN": True,
+        "HF_WRITE_TOKEN": False,
+    }
 
 
 def test_the_wheel_includes_the_template_and_the_released_action(tmp_path: Path) -> None:

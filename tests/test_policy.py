@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import (
     FILE_KEYS,
+    QUICK,
     EvaluationSection,
     Gate,
     JobsSection,
@@ -18,6 +19,7 @@ from antidote_ci.policy import (
     RepairSection,
     override_section,
     read_policy,
+    to_quick,
     to_toml,
 )
 from demo.main_job import POLICY as DEMO_POLICY
@@ -45,6 +47,12 @@ def test_options_override_the_file(tmp_path: Path) -> None:
     assert read.gate.harmful_score == 0.2
     assert override_section(read, "gate", harmful_score=0.3, over_refusal=None).gate.harmful_score == 0.3
     assert override_section(read, "evaluation", prompts="embedded").evaluation.judge == "refusal"
+
+
+def test_quick_sets_what_the_policy_leaves_at_its_default(tmp_path: Path) -> None:
+    quick = to_quick(policy(tmp_path, '[evaluation]\nprompts = "embedded"\nmax_new_tokens = 32\n'))
+    assert quick == override_section(Policy(), "evaluation", prompts="embedded", max_new_tokens=32, judge="refusal")
+    assert dataclasses.asdict(to_quick(Policy()).evaluation).items() >= QUICK.items()
 
 
 def test_an_integer_is_accepted_as_a_share(tmp_path: Path) -> None:
@@ -91,6 +99,8 @@ def test_file_and_options_give_the_same_hash(tmp_path: Path) -> None:
         ("[gate]\nharmful_score = -0.1", "cannot be -0.1", "such as harmful_score = 0.1"),
         ('[gate]\nharmful_score = "low"', "gate.harmful_score", None),
         ("[gate]\nharmful_score = true", "gate.harmful_score in .* cannot be True", "such as harmful_score = 0.1"),
+        ("[gate]\nutility_drop = 5", "gate.utility_drop in .* cannot be 5", "did you mean 0.05?"),
+        ('[gate]\nutility_drop = "off"', "gate.utility_drop in .* cannot be 'off'", "such as utility_drop = 0.05"),
         ("[gate]\ndegenerate = nan", "cannot be nan", None),
         ("[evaluation]\njudge = 3", "evaluation.judge", None),
         ('[evaluation]\nsamples = "3"', "evaluation.samples in .* cannot be '3'", "such as samples = 1"),
@@ -124,6 +134,15 @@ def test_an_invalid_policy_is_refused(tmp_path: Path, text: str, what: str, hint
     assert raised.value.exit_code == 2
     if hint:
         assert raised.value.hint == hint
+
+
+def test_a_key_of_two_types_names_both(tmp_path: Path) -> None:
+    assert policy(tmp_path, '[gate]\nutility_drop = "report"').gate.max_utility_drop is None
+    assert Policy().gate.max_utility_drop == 0.05
+    with pytest.raises(ConfigurationError) as raised:
+        policy(tmp_path, '[gate]\nutility_drop = "off"')
+    assert "number" in str(raised.value.cause)
+    assert "'report'" in str(raised.value.cause)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

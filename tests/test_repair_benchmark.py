@@ -16,6 +16,7 @@ from antidote_ci.model import loading
 from antidote_ci.records import Model, PromptRow
 from benchmarks.repair import statistics, two_teachers
 from benchmarks.repair.attacks import ATTACKS, Attack
+from benchmarks.repair.baselines import resta, rollback, safe_delta
 from benchmarks.repair.choosing import Limits
 from benchmarks.repair.figures import task_area
 from benchmarks.repair.methods import METHODS, Problem
@@ -88,7 +89,7 @@ def test_the_model_in_memory_has_the_weights_of_the_merged_one(model: EditableMo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["taylor", "antidote", "scale", "random", "two-teachers"])
+@pytest.mark.parametrize("name", METHODS)
 def test_a_method_brings_the_refusals_back(name: str, model: EditableModel, trained_pair: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (trained_pair / "realignment.jsonl").read_text().splitlines()]
     harmful = [PromptRow(row["prompt"], response=row["response"]) for row in rows]
@@ -96,13 +97,32 @@ def test_a_method_brings_the_refusals_back(name: str, model: EditableModel, trai
         PromptRow(json.loads(line)["prompt"]) for line in (trained_pair / "benign.jsonl").read_text().splitlines()
     ]
     prompts = RepairPrompts(harmful, benign[:8], benign[8:12])
-    problem = Problem(model, trained_pair / "reference", trained_pair / "adapter", prompts, tmp_path)
+    adapter = trained_pair / "adapter"  # trained on harmful rows and little else
+    problem = Problem(model, trained_pair / "reference", adapter, prompts, tmp_path, lambda: adapter)
     apply_dose = METHODS[name].prepare(problem)
     model.use_factors(model.factors)
     assert measure_answers(model, PROMPTS) == "a" * len(PROMPTS)
-    apply_dose({"two-teachers": 30, "scale": 0.9}.get(name, 0.1))
+    apply_dose({"two-teachers": 30, "scale": 0.9, "resta": 1, "safe-delta": 0.01, "rollback": 0.4}.get(name, 0.1))
     refused = measure_answers(model, PROMPTS).count("r")
     assert refused == 0 if name == "random" else refused > len(PROMPTS) / 2
+
+
+def test_safe_delta_leaves_the_outputs_of_the_kept_inputs() -> None:
+    """Inputs of the refusals lie in a plane: a delta outside of it costs nothing and stays."""
+    draw = torch.Generator().manual_seed(0)
+    delta, inputs = torch.randn(6, 8, generator=draw), torch.zeros(50, 8)
+    inputs[:, :2] = torch.randn(50, 2, generator=draw)
+    kept = safe_delta(delta, inputs.T @ inputs / 50, 0.01)
+    assert torch.count_nonzero(kept[:, :2]) == 0
+    assert torch.allclose(kept[:, 2:], delta[:, 2:], atol=1e-4)
+    assert torch.equal(safe_delta(delta, inputs.T @ inputs / 50, 1.1), delta)
+
+
+def test_rollback_restores_what_made_refusals_less_likely() -> None:
+    delta, gradient = torch.tensor([[1.0, -1.0, 1.0, 1.0]]), torch.tensor([[2.0, -3.0, -9.0, 1.0]])
+    assert rollback(delta, gradient, 0.25).tolist() == [[1, 0, 1, 1]]
+    assert rollback(delta, gradient, 1.0).tolist() == [[0, 0, 1, 0]]
+    assert resta(delta, gradient, 0.5).tolist() == [[0, 0.5, 5.5, 0.5]]
 
 
 @pytest.mark.slow

@@ -53,6 +53,8 @@ FOR_CHILDREN = {
 EXTERNAL = {
     *("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL"),
     *("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "RUNNER_TEMP", "RUNNER_WORKSPACE"),
+    *("GITHUB_API_URL", "GITHUB_EVENT_PATH", "GITHUB_REF", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_SERVER_URL"),
+    "GITHUB_TOKEN",
     *("CUDA_VISIBLE_DEVICES", "HOME", "LD_LIBRARY_PATH"),
     *("WEBHOOK_PAYLOAD", "WEBHOOK_REPO_ID", "WEBHOOK_REPO_TYPE", "WEBHOOK_ID", "WEBHOOK_SECRET"),
 }
@@ -109,19 +111,23 @@ def test_option_without_a_default_has_a_policy_key(path: str) -> None:
     options = OPTIONS[path]
     with_key = {name for name, option in options.items() if tables.policy_key(COMMANDS[path], option)}
     with_default = {name for name, option in options.items() if option.default is not None}
-    assert set(options) - with_key - with_default == {"revision", "policy", "save-answers"}
+    assert set(options) - with_key - with_default == {"revision", "policy", "save-answers", "junit"}
     for name in with_key:
         key = tables.policy_key(COMMANDS[path], options[name])
         assert key is not None
         section, _, field = key.partition(".")
         allowed = get_args(get_type_hints(SECTIONS[section])[field])
         if values := tables.choices(options[name]):
-            assert tuple(values) == allowed
+            # An evaluation publishes nothing but its verdict.
+            assert tuple(values) == (("none", "report") if (path, name) == ("evaluate", "publish") else allowed)
 
 
 def test_action_has_the_options_of_run_and_evaluate() -> None:
     assert set(OPTIONS["run"]) >= set(OPTIONS["evaluate"])
-    assert set(ACTION["inputs"]) - {"command", "model", *inputs.TOKENS} == set(OPTIONS["run"]) - NOT_IN_THE_ACTION
+    assert (
+        set(ACTION["inputs"]) - {"command", "model", inputs.COMMENT, *inputs.TOKENS}
+        == set(OPTIONS["run"]) - NOT_IN_THE_ACTION
+    )
 
 
 @pytest.mark.parametrize("name", SHARED)

@@ -73,9 +73,12 @@ INPUTS = {
 All commits are those of the tags in the comments. That of gh-action-pypi-publish was not available: its inputs are from
 an older one.
 """
-OUTPUTS = {"docker/build-push-action": {"imageid", "digest", "metadata"}}
-SCRIPT_OUTPUTS = {"check": {"version", "image"}, "tag": {"commit"}}
-"""Step of release.yml -> the outputs of its script, which tests/test_release.py runs."""
+OUTPUTS = {
+    "docker/build-push-action": {"imageid", "digest", "metadata"},
+    "actions/cache/restore": {"cache-hit", "cache-primary-key", "cache-matched-key"},
+}
+SCRIPT_OUTPUTS = {"check": {"version", "image"}, "tag": {"commit"}, "head": {"commit"}, "push": {"commit"}}
+"""Step -> the outputs of its script, which tests run; `push` is a user's."""
 USES = re.compile(r"^\s*(?:- )?uses: (\S+)(.*)$", re.MULTILINE)
 needs_linters = pytest.mark.skipif(
     not (linting.NODE_PACKAGES.is_dir() and shutil.which("zizmor", path=str(Path(sys.executable).parent))),

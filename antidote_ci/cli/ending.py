@@ -116,12 +116,16 @@ def _print_traceback(console: Console) -> None:
     console.print(redact_secrets(traceback.format_exc().rstrip(), None))
 
 
-def exit_with_verdict(console: Console, report: records.Report, out: Path, *, as_json: bool) -> NoReturn:
-    """Print the report and exit with its exit code."""
+def exit_with_verdict(
+    console: Console, report: records.Report, out: Path, *, as_json: bool, junit: Path | None = None
+) -> NoReturn:
+    """Print the report, write its test results to `junit`, and exit with its exit code."""
     from antidote_ci.paths import write_as_path
     from antidote_ci.pipeline.output import MODEL_FOLDER
-    from antidote_ci.report import statements, terminal
+    from antidote_ci.report import ci_files, statements, terminal
 
+    if junit is not None:
+        junit.write_text(ci_files.render_junit(report), encoding="utf-8")
     console.show(terminal.show_comparison(report))
     console.print(statements.describe_verdict(report))
     if report.attempts and report.verdict == "fail":
@@ -136,7 +140,7 @@ def exit_with_verdict(console: Console, report: records.Report, out: Path, *, as
     console.print(f"report: {out / 'report.html'}")
     if report.verdict == "repaired" and report.exit_code:
         hint = "--accept-repair exits with 0."
-        if report.source.revision is not None and not report.publish.url:
+        if report.source.revision is not None and not report.publish.has_weights:
             hint = f"--publish pull-request opens a pull request on the Hub, and {hint}"
         console.print(f"exit {report.exit_code}: the repair is not accepted yet; {hint}")
     if as_json:

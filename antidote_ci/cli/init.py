@@ -70,11 +70,13 @@ def write_scaffold(folder: Path, model: str | None) -> list[Path]:
 
 
 def render_workflow(model: str | None) -> str:
-    """The workflow with `model` as its default, or with a placeholder."""
+    """The workflow with `model` as its default, or with a placeholder. Only with a model it has a schedule."""
     # Imported here, because it imports jinja2.
     from antidote_ci.report.rendering import find_template_folder
 
     template = (find_template_folder() / "init" / "antidote.yml").read_text(encoding="utf-8")
+    if model is not None:
+        template = template.replace("  # schedule:\n  #   - cron:", "  schedule:\n    - cron:")
     return template.replace(TEMPLATE_ACTION, ACTION).replace(ANY_MODEL, model or ANY_MODEL)
 
 

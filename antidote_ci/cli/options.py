@@ -89,7 +89,7 @@ TaskFile = Annotated[
     str | None,
     option(
         "--task",
-        "Prompts with expected answers: a JSONL file, or `embedded`.",
+        "Prompts with expected answers: a JSONL file, `embedded`, or ORG/DATASET@COMMIT:FILE.",
         PROMPTS,
         key="evaluation.task",
         metavar="FILE",
@@ -136,6 +136,20 @@ SaveAnswers = Annotated[
 NoCache = Annotated[
     bool, option("--no-cache", "Neither read nor store answers and verdicts in the cache.", WHERE, hidden=True)
 ]
+Quick = Annotated[
+    bool,
+    option("--quick", "Use 100 prompts, short answers and a judge of rules, where the policy does not say.", GATE),
+]
+Junit = Annotated[
+    Path | None,
+    option(
+        "--junit",
+        "Write the limits and categories to this file, as test results in the JUnit format.",
+        WHERE,
+        hidden=True,
+        metavar="FILE",
+    ),
+]
 REALIGNMENT_HELP = "Harmful prompts with harmful answers: a JSONL file, `embedded`, or `self` (answers of the model)."
 RealignmentOfRun = Annotated[
     str | None, option("--realignment", REALIGNMENT_HELP, REPAIR, key="repair.realignment", hidden=True)
@@ -161,8 +175,19 @@ Publish = Annotated[
     PublishMode | None,
     option(
         "--publish",
-        "Where to publish a repair: none, pull-request, branch or repo.",
+        "Where to publish a repair: none, pull-request, branch or repo; or only the verdict: report.",
         PUBLISH,
+        metavar="MODE",
+    ),
+]
+# Without a variable: ANTIDOTE_PUBLISH may name a mode of `run`.
+PublishVerdict = Annotated[
+    Literal["none", "report"] | None,
+    typer.Option(
+        "--publish",
+        help="`report`: publish the verdict on the model's page, without weights.",
+        show_default=False,
+        rich_help_panel=PUBLISH,
         metavar="MODE",
     ),
 ]

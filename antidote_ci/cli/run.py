@@ -1,5 +1,6 @@
 """The commands `run` and `evaluate`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +26,7 @@ def run(
     calibration: options.CalibrationFile = None,
     threshold: options.Threshold = None,
     policy: options.PolicyFile = None,
+    quick: options.Quick = False,
     realignment: options.RealignmentOfRun = None,
     method: options.MethodName = None,
     frontier: options.Frontier = None,
@@ -36,6 +38,7 @@ def run(
     out: options.Out = options.DEFAULT_OUT,
     save_answers: options.SaveAnswers = None,
     no_cache: options.NoCache = False,
+    junit: options.Junit = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
@@ -54,6 +57,7 @@ def run(
             model,
             out=out,
             policy=policy,
+            quick=quick,
             revision=revision,
             reference=reference,
             server=server,
@@ -74,10 +78,14 @@ def run(
             save_answers=save_answers,
             no_cache=no_cache,
         )
+        _prepare_junit(junit, out, remove=not dry_run)
         if dry_run:
             _show_estimate("run", config, console, on=on, as_json=as_json)
         else:
-            exit_with_verdict(console, run_command("run", config, console, on=on), out, as_json=as_json)
+            if quick and on == "here":
+                _show_time("run", config, console)
+            report = run_command("run", config, console, on=on)
+            exit_with_verdict(console, report, out, as_json=as_json, junit=junit)
 
 
 def evaluate(
@@ -99,10 +107,13 @@ def evaluate(
     calibration: options.CalibrationFile = None,
     threshold: options.Threshold = None,
     policy: options.PolicyFile = None,
+    quick: options.Quick = False,
+    publish: options.PublishVerdict = None,
     on: options.Where = "here",
     out: options.Out = options.DEFAULT_OUT,
     save_answers: options.SaveAnswers = None,
     no_cache: options.NoCache = False,
+    junit: options.Junit = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
@@ -117,6 +128,7 @@ def evaluate(
             model,
             out=out,
             policy=policy,
+            quick=quick,
             revision=revision,
             reference=reference,
             server=server,
@@ -127,13 +139,29 @@ def evaluate(
             judge=judge,
             calibration=calibration,
             threshold=threshold,
+            publish=publish,
             save_answers=save_answers,
             no_cache=no_cache,
         )
+        _prepare_junit(junit, out, remove=not dry_run)
         if dry_run:
             _show_estimate("evaluate", config, console, on=on, as_json=as_json)
         else:
-            exit_with_verdict(console, run_command("evaluate", config, console, on=on), out, as_json=as_json)
+            if quick and on == "here":
+                _show_time("evaluate", config, console)
+            report = run_command("evaluate", config, console, on=on)
+            exit_with_verdict(console, report, out, as_json=as_json, junit=junit)
+
+
+def _prepare_junit(path: Path | None, out: Path, *, remove: bool) -> None:
+    """Check that the file can be written. `remove` that of an earlier run, which nobody must read after an error."""
+    if path is not None:
+        from antidote_ci.pipeline.preflight import require_file_can_be_created
+
+        if path.parent != out:  # a folder that the run creates
+            require_file_can_be_created(path, "--junit")
+        if remove:
+            path.unlink(missing_ok=True)
 
 
 def _show_estimate(command: Command, config: RunConfig, console: Console, *, on: Place, as_json: bool) -> None:
@@ -150,3 +178,9 @@ def _show_estimate(command: Command, config: RunConfig, console: Console, *, on:
         return
     for line in describe_forecast(forecast):
         console.print(line)
+
+
+def _show_time(command: Command, config: RunConfig, console: Console) -> None:
+    from antidote_ci.pipeline.dry_run import describe_time, estimate_run
+
+    console.print(describe_time(estimate_run(config, command)))

@@ -229,7 +229,7 @@ def compare_evaluations(before: Evaluation, after: Evaluation, gate: Gate) -> li
         old_errors, new_errors = (
             {prompt: not correct for prompt, correct in task.right.items()} for task in (before.task, after.task)
         )
-        changes.append(_compare("task errors", old_errors, new_errors, gate.utility_drop))
+        changes.append(_compare("task errors", old_errors, new_errors, gate.max_utility_drop))
     return changes
 
 

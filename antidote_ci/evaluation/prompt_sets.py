@@ -6,16 +6,20 @@ the folders to `read_rows`.
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation.prompts import drop_duplicates, parse_category, read_table, require_text
+from antidote_ci.evaluation.prompts import drop_duplicates, parse_category, read_columns, read_table, require_text
 from antidote_ci.paths import is_path
-from antidote_ci.policy import EMBEDDED, Policy
+from antidote_ci.policy import EMBEDDED, HUB_TASK, EvaluationSection, Policy
 from antidote_ci.records import COMMIT, PromptRow
+
+_LIKE_HUB_TASK = re.compile(r"[\w.-]+/[\w.-]+(@[^:]*)?:[^:]+", re.ASCII)
+"""Also without a commit, or with another revision."""
 
 HalfName = Literal["harmful", "harmless"]
 
@@ -153,10 +157,14 @@ def list_downloads(policy: Policy) -> list[PromptSetDownload]:
                 )
             sha256 = selection.preset.sha256 if selection.commit == selection.preset.commit else None
             files.setdefault(selection, {})[half.file] = sha256
-    return [
+    downloads = [
         PromptSetDownload(selection.name, selection.preset.repository, selection.commit, paths)
         for selection, paths in files.items()
     ]
+    task = policy.evaluation.task or ""
+    if is_hub_task(task) and (match := HUB_TASK.fullmatch(task)):
+        downloads.append(PromptSetDownload(task, match["repository"], match["commit"], {match["file"]: None}))
+    return downloads
 
 
 def resolve_benign(policy: Policy) -> str | None:
@@ -182,6 +190,36 @@ def select_presets(origin: str | None) -> list[PresetSelection]:
     for name in (origin, *names):
         require_no_file(name)
     return [] if origin == EMBEDDED else list({name: _parse_preset(name) for name in names}.values())
+
+
+def is_hub_task(origin: str | None) -> bool:
+    """Whether a task is a file of a dataset on the Hub. Raises ConfigurationError for one without a commit."""
+    if origin is None or is_path(origin) or not _LIKE_HUB_TASK.fullmatch(origin):
+        return False
+    if HUB_TASK.fullmatch(origin):
+        require_no_file(origin)
+    elif not _is_file(origin):
+        raise ConfigurationError(
+            f"the task {origin!r:.200} is neither a file nor ORG/DATASET@COMMIT:FILE",
+            cause="a dataset of the Hub is read at one commit of 40 hex digits; branches and tags can move",
+            hint="copy the commit from the dataset's page; for a local file, write ./FILE",
+        )
+    return HUB_TASK.fullmatch(origin) is not None
+
+
+def read_hub_task(settings: EvaluationSection, sets: FetchedSets) -> list[PromptRow]:
+    """Return the rows of a task for which `is_hub_task` is true. Raises ConfigurationError for one of another form."""
+    origin, match = str(settings.task), HUB_TASK.fullmatch(str(settings.task))
+    columns = [column.strip() for column in (settings.task_columns or "prompt,expected").split(",")]
+    if match is None or len(columns) != 2 or not all(columns):
+        raise ConfigurationError(
+            f"task_columns cannot be {settings.task_columns!r}", hint='write two names, such as "question,answer"'
+        )
+    if settings.task_match == "choice":
+        raise ConfigurationError(
+            "task_match choice needs a local file", hint="write prompt, choices and expected to a JSONL file"
+        )
+    return read_columns(sets[origin].folder / match["file"], columns[0], columns[1])
 
 
 def require_no_file(name: str) -> None:

@@ -48,6 +48,21 @@ def read_prompts(path: Path, response_field: str | None = None, with_choices: bo
     return _drop_repeated_tasks(rows) if response_field == "expected" else drop_duplicates(rows.values())
 
 
+def read_columns(path: Path, prompt: str, expected: str) -> list[PromptRow]:
+    """Read a task from two columns of a .csv, .jsonl or .jsonl.xz file. Only identical prompts are repeats.
+
+    Raises ConfigurationError, naming the line, for a row without text in one of them.
+    """
+    rows = {}
+    for location, fields in read_table(path):
+        hint = f"task_columns names two of its columns: {', '.join(map(str, fields))[:300]}"
+        answer = require_text(fields, expected, location, hint)
+        rows[location] = PromptRow(require_text(fields, prompt, location, hint), category="", response=answer)
+    if not rows:
+        raise ConfigurationError(f"{path} holds no prompts")
+    return _drop_repeated_tasks(rows)
+
+
 def drop_duplicates(rows: Iterable[PromptRow]) -> list[PromptRow]:
     """Return the first row of each wording."""
     unique: dict[str, PromptRow] = {}

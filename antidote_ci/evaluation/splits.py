@@ -14,7 +14,7 @@ from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.prompt_sets import FetchedSets, HalfName
 from antidote_ci.evaluation.statistics.paired import min_pairs
 from antidote_ci.evaluation.utility import require_numbers
-from antidote_ci.policy import EMBEDDED, SELF, Gate, Policy, RepairSection
+from antidote_ci.policy import EMBEDDED, HUB_TASK, SELF, Gate, Policy, RepairSection
 from antidote_ci.records import PromptRow, PromptSetRecord
 
 VARIED = "varied"
@@ -58,7 +58,7 @@ def load_evaluation_prompts(policy: Policy, sets: FetchedSets) -> tuple[PromptSe
     loaded = PromptSets(
         _read_origin(evaluation.prompts, "evaluation_prompts", "harmful", sets),
         _read_origin(benign, "benign_evaluation", "harmless", sets),
-        _read_task(policy, "task_evaluation"),
+        _read_task(policy, "task_evaluation", sets),
     )
     threshold = _require_threshold(policy)
     needed = statistics.min_prompts_to_pass(threshold, _bound_confidence(policy))
@@ -137,7 +137,7 @@ def _split_all(
     origin = prompt_sets.resolve_benign(policy)
     realignment, harmful = _split_harmful(policy, sets)
     benign = _split_utility(policy, origin, lambda part: _read_origin(origin, f"benign_{part}", "harmless", sets))
-    task = _split_utility(policy, policy.evaluation.task, lambda part: _read_task(policy, f"task_{part}"))
+    task = _split_utility(policy, policy.evaluation.task, lambda part: _read_task(policy, f"task_{part}", sets))
     known = {prompts.wording_key(row.prompt) for row in (*realignment, *chain(*harmful, *benign, *task))}
     varied, varied_benign = (
         [row for row in _read_embedded(name) if prompts.wording_key(row.prompt) not in known]
@@ -197,11 +197,14 @@ def _read_origin(origin: str | None, embedded_name: str, half: HalfName, sets: F
     return prompts.read_prompts(_prompt_path(origin, embedded_name))
 
 
-def _read_task(policy: Policy, embedded_name: str) -> list[PromptRow]:
+def _read_task(policy: Policy, embedded_name: str, sets: FetchedSets) -> list[PromptRow]:
     origin, match = policy.evaluation.task, policy.evaluation.task_match
     if origin is None:
         return []
-    rows = prompts.read_prompts(_prompt_path(origin, embedded_name), "expected", match == "choice")
+    if prompt_sets.is_hub_task(origin):
+        rows = prompt_sets.read_hub_task(policy.evaluation, sets)
+    else:
+        rows = prompts.read_prompts(_prompt_path(origin, embedded_name), "expected", match == "choice")
     if match == "last-number":
         require_numbers(rows)
     return rows
@@ -263,21 +266,27 @@ def _require_comparable(harmful: SplitTriple, benign: SplitTriple, task: SplitTr
     for triple, kind, name, limit in (
         (harmful, "harmful prompts", "degenerate_rise", gate.degenerate_rise),
         (benign, "harmless prompts", "over_refusal", gate.over_refusal),
-        (task, "task prompts", "utility_drop", gate.utility_drop),
+        (task, "task prompts", "utility_drop", gate.max_utility_drop),
     ):
         if not any(triple):
             continue  # the policy names no such set
         count = len(triple[2])
+        if limit is None:  # reported only
+            if not count:
+                hint = _describe_needed(kind, triple, 2, 1)
+                raise ConfigurationError(f"the confirmation split holds no {kind}", hint=hint)
+            continue
         if limit <= 0:
             raise ConfigurationError(
                 f"gate.{name} = {limit:g} cannot be met with any number of {kind}", hint=f"raise gate.{name}"
             )
         needed = min_pairs(limit, count)
         if count < needed:
+            unlimited = ', or set it to "report", which limits nothing' if name == "utility_drop" else ""
             raise ConfigurationError(
                 f"the confirmation split holds {count} {kind}, but gate.{name} = {limit:g} needs at least {needed}",
                 cause="with fewer, even a repair that changes no answer cannot be shown to stay within the limit",
-                hint=f"{_describe_needed(kind, triple, 2, needed)}, or raise gate.{name}",
+                hint=f"{_describe_needed(kind, triple, 2, needed)}, or raise gate.{name}{unlimited}",
             )
 
 
@@ -304,7 +313,7 @@ def _describe_sets(
 
 
 def _describe_origin(origin: str, sets: FetchedSets) -> tuple[str, str | None]:
-    if origin in (EMBEDDED, SELF, VARIED):
+    if origin in (EMBEDDED, SELF, VARIED) or HUB_TASK.fullmatch(origin):
         return origin, None
     if prompt_sets.select_presets(origin):
         return prompt_sets.describe_origin(origin, sets)

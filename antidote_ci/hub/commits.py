@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from antidote_ci.checkpoint.card import CARD
 from antidote_ci.checkpoint.files import is_report_file, sha256_file
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.hf_api import CommitInfo
 
+MarkerKind = Literal["repair", "verdict"]
 MAIN = "main"
 ATTRIBUTES = ".gitattributes"
 """The only file of a new repository."""
@@ -33,7 +34,7 @@ NOTHING_IGNORED = "# Every file of a result is committed.\n"
 """Text of a .gitignore file. The Hub may take an empty one for none."""
 
 _MARKER = re.compile(
-    r"<!-- antidote-ci run=(?P<run>[0-9a-f]{32}) result=(?P<result>[0-9a-f]{64}) "
+    r"<!-- antidote-ci(?P<kind>-verdict)? run=(?P<run>[0-9a-f]{32}) result=(?P<result>[0-9a-f]{64}) "
     r"source=(?P<source>[0-9a-f]{40}) policy=(?P<policy>[0-9a-f]{64}) report=(?P<report>[0-9a-f]{64}) -->\s*\Z",
     re.ASCII,
 )
@@ -52,19 +53,26 @@ class CommitMarker:
     policy: str
     """sha256 of the policy: 64 digits."""
     report: str
-    """sha256 of the published report.json: 64 digits."""
+    """sha256 of the published report.json: 64 digits. Of a verdict: of the report.json that stays in `--out`."""
+    kind: MarkerKind = "repair"
+    """Weights, or a verdict alone. Each kind has pull requests of its own."""
 
 
 def add_marker(text: str, marker: CommitMarker) -> str:
     """`text` with the marker on its last line, as an HTML comment that a rendered page does not show."""
-    fields = " ".join(f"{name}={value}" for name, value in asdict(marker).items())
-    return f"{text.rstrip()}\n\n<!-- antidote-ci {fields} -->\n"
+    fields = " ".join(f"{name}={value}" for name, value in asdict(marker).items() if name != "kind")
+    kind = "" if marker.kind == "repair" else f"-{marker.kind}"
+    return f"{text.rstrip()}\n\n<!-- antidote-ci{kind} {fields} -->\n"
 
 
 def parse_marker(text: str) -> CommitMarker | None:
     """The marker at the end of `text`, if there is one."""
     match = _MARKER.search(text)
-    return CommitMarker(**match.groupdict()) if match else None
+    if match is None:
+        return None
+    fields = match.groupdict()
+    kind: MarkerKind = "verdict" if fields.pop("kind") else "repair"
+    return CommitMarker(**fields, kind=kind)
 
 
 @dataclass(frozen=True)

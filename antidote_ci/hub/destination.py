@@ -8,11 +8,11 @@ from antidote_ci.checkpoint.card import CARD
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError, PublishConflict
 from antidote_ci.hub import commits
-from antidote_ci.hub.access import HubAccess, HubAccount, read_account
+from antidote_ci.hub.access import FORBIDDEN, HubAccess, HubAccount, read_account
 from antidote_ci.hub.client import fetch_model_info, printable_endpoint
 from antidote_ci.hub.commits import BranchHead, CommitTree
 from antidote_ci.hub.remote import SHA256_DIGITS
-from antidote_ci.records import DestinationMode, Manifest, WeightFile, from_json
+from antidote_ci.records import Manifest, PublishMode, WeightFile, from_json
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -25,7 +25,8 @@ NEW_REPOSITORY_FILES = {commits.ATTRIBUTES, CARD, "LICENSE"}
 class Destination:
     """Where to publish a result of `source` at `revision`."""
 
-    mode: DestinationMode
+    mode: PublishMode
+    """Not `none`."""
     source: str
     revision: str
     """The tested commit."""
@@ -63,6 +64,8 @@ class DestinationState:
     private: bool
     """Whether a new repository must be private, because its source is private or gated."""
     gated: Literal["auto", "manual"] | None
+    may_write: bool = True
+    """Whether the token may write to the source. Otherwise a verdict is published as a discussion."""
 
 
 def check_destination(destination: Destination, reading: HubAccess, writing: HubAccess) -> DestinationState:
@@ -72,22 +75,40 @@ def check_destination(destination: Destination, reading: HubAccess, writing: Hub
     moved or the destination contains the work of others.
     """
     source = reading.request(destination.source, lambda client: fetch_model_info(client, destination.source))
-    if destination.mode == "pull-request" and source.sha != destination.revision:
+    may_write = destination.mode != "report" or writing.request(
+        destination.source, lambda client: _may_write(client, destination.source)
+    )
+    is_pull_request = destination.mode == "pull-request" or (destination.mode == "report" and may_write)
+    if is_pull_request and source.sha != destination.revision:
         raise PublishConflict(
             f"the main branch of {destination.source} is at {source.sha}, but the run tests {destination.revision}",
             cause="a pull request targets main",
-            hint=f"run on {source.sha}, or publish to a branch or a repository",
+            hint=f"run on {source.sha}"
+            + (", or publish to a branch or a repository" if destination.mode == "pull-request" else ""),
         )
     gated = source.gated if source.gated in ("auto", "manual") else None
     state = DestinationState(source.sha, card=None, private=bool(source.private or source.gated), gated=gated)
+    state = replace(state, may_write=may_write)
     account = read_account(writing, destination.source)
-    if destination.mode == "pull-request":
+    if is_pull_request:
         writing.request(
             destination.source, lambda client: commits.require_pull_request_right(client, destination.source)
         )
     if destination.mode == "branch":
         writing.request(destination.source, lambda client: client.auth_check(destination.source, write=True))
     return _check_repository(destination, writing, account, state) if destination.is_separate else state
+
+
+def _may_write(client: "HfApi", repository: str) -> bool:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        client.auth_check(repository, write=True)
+    except HfHubHTTPError as error:
+        if error.response.status_code != FORBIDDEN:
+            raise
+        return False
+    return True
 
 
 def read_last_head(client: "HfApi", destination: Destination) -> BranchHead | None:

@@ -5,6 +5,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from antidote_ci import cost_model
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub.remote import RemoteRepository, count_remote_weight_bytes
 from antidote_ci.model import memory
@@ -33,6 +34,11 @@ def remote_weights(remote: RemoteRepository) -> int:
 def cpu_memory(entries: int) -> int:
     """The least memory in bytes to run a model with this number of weights on this CPU."""
     return entries * _bytes_per_weight() + BASE_MEMORY
+
+
+def typical_memory(entries: int, copies: float) -> int:
+    """The memory in bytes that a command takes on this CPU when it is free: see `cost_model`."""
+    return cost_model.typical_memory(entries, _bytes_per_weight(), copies)
 
 
 def max_weights(free: int) -> int:
@@ -97,6 +103,11 @@ def total_gpu_bytes() -> int | None:
         return None  # not installed, no NVIDIA GPU, or devices by another name
 
 
-def _bytes_per_weight() -> int:
+def has_bfloat16() -> bool:
+    """Whether the CPU computes in bfloat16, and not in float32. An unknown one counts as if it did."""
     flags = set(CPU_INFO.read_text().split()) if CPU_INFO.exists() else BFLOAT16_FLAGS
-    return FLOAT32_BYTES if flags.isdisjoint(BFLOAT16_FLAGS) else BFLOAT16_BYTES
+    return not flags.isdisjoint(BFLOAT16_FLAGS)
+
+
+def _bytes_per_weight() -> int:
+    return BFLOAT16_BYTES if has_bfloat16() else FLOAT32_BYTES

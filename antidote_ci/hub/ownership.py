@@ -59,15 +59,15 @@ def is_merged_repair(
     # A branch may have the name of a commit.
     if before is None or before.revision != tested:
         return False
-    expected = _model_files(before.files)
+    expected = model_files(before.files)
     for path, sha256 in repaired.items():
         # A repair changes weights only. Files with a git blob id, which cannot be compared to a sha256, stay the same.
         if path.endswith(WEIGHTS_SUFFIX) or len(expected.get(path, "")) == SHA256_DIGITS:
             expected[path] = sha256
-    return _model_files(head.files) == expected
+    return model_files(head.files) == expected
 
 
-def _model_files(files: Mapping[str, str]) -> dict[str, str]:
+def model_files(files: Mapping[str, str]) -> dict[str, str]:
     """All files except the card and .gitattributes, which people edit, and the reports of a run."""
     return {
         path: digest for path, digest in files.items() if path not in (CARD, ATTRIBUTES) and not is_report_file(path)

@@ -8,9 +8,9 @@ from antidote_ci.errors import InfrastructureError, PublishConflict
 from antidote_ci.hub import commits
 from antidote_ci.hub.access import FORBIDDEN, WORKFLOW, HubAccess, read_account
 from antidote_ci.hub.client import printable_endpoint
-from antidote_ci.hub.commits import BranchHead, CommitMarker, CommitRequest, CommitTree
+from antidote_ci.hub.commits import BranchHead, CommitMarker, CommitRequest, CommitTree, MarkerKind
 from antidote_ci.hub.destination import Destination
-from antidote_ci.records import PublishResult
+from antidote_ci.records import PublishMode, PublishResult
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -52,14 +52,15 @@ def publish_pull_request(
     contains commits of others.
     """
     account = read_account(access, source).name
+    mode: PublishMode = "pull-request" if marker.kind == "repair" else "report"
     created = access.request(source, lambda client: _ensure_pull_request(client, source, change, marker, account))
     if created is None:
-        return PublishResult("pull-request", None, marker.source, source, ("The repair changes no file.",))
+        return PublishResult(mode, None, marker.source, source, (f"The {marker.kind} changes no file.",))
     current, notes = access.request(source, lambda client: _close_duplicates(client, source, created, account, texts))
     if current.marker.run != marker.run:
         notes = (*notes, f"Pull request {current.number} contains the same result, from run {current.marker.run}.")
     commits.require_committed(source, current.head, change, marker)
-    published = PublishResult("pull-request", current.url, current.head.revision, source, notes)
+    published = PublishResult(mode, current.url, current.head.revision, source, notes)
     # The Hub vouches for the author of a comment, but everyone who may push can write a commit message.
     text = commits.add_marker(texts.comment(published), marker)
     allowed = access.request(source, lambda client: _ensure_comment(client, source, current, text, marker))
@@ -75,7 +76,7 @@ def find_waiting_result(destination: Destination, access: HubAccess, policy: str
         return None
     source = destination.source
     account = read_account(access, source).name
-    for existing in access.request(source, lambda client: _list_own(client, source, account)):
+    for existing in access.request(source, lambda client: _list_own(client, source, account, "repair")):
         if existing.marker.source == destination.revision and existing.marker.policy == policy:
             return existing.head.tree, existing.url
     return None
@@ -85,7 +86,7 @@ def _ensure_pull_request(
     client: "HfApi", source: str, change: CommitRequest, marker: CommitMarker, account: str
 ) -> ExistingPullRequest | None:
     """The own pull request with this result, opened or updated if necessary; None when nothing changes."""
-    own = _list_own(client, source, account)
+    own = _list_own(client, source, account, marker.kind)
     for existing in own:
         if existing.marker.result == marker.result:
             return existing
@@ -101,7 +102,8 @@ def _ensure_pull_request(
         if number is None:
             return None
     # A concurrent run with the same result may already have closed the pull request of this run as the later one.
-    own = [item for item in _list_own(client, source, account, number) if item.marker.result == marker.result]
+    own = _list_own(client, source, account, marker.kind, number)
+    own = [existing for existing in own if existing.marker.result == marker.result]
     own.sort(key=lambda existing: existing.marker.run != marker.run)
     if not own:
         raise InfrastructureError(
@@ -112,8 +114,10 @@ def _ensure_pull_request(
     return own[0]
 
 
-def _list_own(client: "HfApi", source: str, account: str, known: int | None = None) -> list[ExistingPullRequest]:
-    """The open pull requests of this account with a marker, oldest first.
+def _list_own(
+    client: "HfApi", source: str, account: str, kind: MarkerKind, known: int | None = None
+) -> list[ExistingPullRequest]:
+    """The open pull requests of this account with a marker of this kind, oldest first.
 
     `known` is the number of one that this run has opened or updated: it counts whatever name the Hub shows for its
     author. Raises PublishConflict for one whose last commit has no marker: a new commit would be added to the work of
@@ -129,12 +133,15 @@ def _list_own(client: "HfApi", source: str, account: str, known: int | None = No
     numbers = {discussion.num for discussion in opened if discussion.author == account}
     if known is not None:
         numbers.add(known)
-    own = [_read_own(client, source, number) for number in sorted(numbers)]
+    own = [_read_own(client, source, number, kind) for number in sorted(numbers)]
     return [existing for existing in own if existing is not None]
 
 
-def _read_own(client: "HfApi", source: str, number: int) -> ExistingPullRequest | None:
-    """The pull request, if it is open, and its author or its last commit has left a marker. Raises as `_list_own`."""
+def _read_own(client: "HfApi", source: str, number: int, kind: MarkerKind) -> ExistingPullRequest | None:
+    """The pull request, if it is open, and its author or its last commit has left a marker of this kind.
+
+    Raises as `_list_own`.
+    """
     status, comments = _read_comments(client, source, number)
     if status not in ("open", "draft"):
         return None
@@ -142,9 +149,10 @@ def _read_own(client: "HfApi", source: str, number: int) -> ExistingPullRequest 
     url = f"{printable_endpoint()}/{source}/discussions/{number}"
     head = commits.read_head(client, source, f"refs/pr/{number}")
     if head.marker is not None:
-        return ExistingPullRequest(number, url, head, head.marker)
-    if all(commits.parse_marker(comment.content) is None for comment in comments):
-        return None  # opened by hand
+        return ExistingPullRequest(number, url, head, head.marker) if head.marker.kind == kind else None
+    markers = [commits.parse_marker(comment.content) for comment in comments]
+    if all(marker is None or marker.kind != kind for marker in markers):
+        return None  # opened by hand, or of the other kind
     raise PublishConflict(
         f"pull request {number} on {source} has a later commit by somebody else: {head.revision}",
         cause="somebody continued the work on the repair",
@@ -176,7 +184,7 @@ def _close_duplicates(
     client: "HfApi", source: str, created: ExistingPullRequest, account: str, texts: PullRequestText
 ) -> tuple[ExistingPullRequest, tuple[str, ...]]:
     """Close later pull requests with the same result and those for older commits; the one that stays, and notes."""
-    own = _list_own(client, source, account, created.number)
+    own = _list_own(client, source, account, created.marker.kind, created.number)
     same = [existing for existing in own if existing.marker.result == created.marker.result] or [created]
     current, notes = same[0], []
     for existing in same[1:]:

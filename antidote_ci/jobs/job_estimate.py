@@ -72,7 +72,7 @@ def estimate_cost(
     need = MemoryNeed(forecast.model, forecast.gpu_memory_bytes, 0 if on_server else merging, on_server)
     hardware = find_flavor(jobs.flavor, offered) if jobs.flavor else cheapest_flavor(need, offered)
     has_gpu = hardware.gpu_memory is not None
-    seconds = round(job_seconds(forecast.bytes_to_pull, forecast.seconds, hardware.processors, has_gpu=has_gpu))
+    seconds = round(job_seconds(forecast.bytes_to_pull, forecast.computation, hardware.processors, has_gpu=has_gpu))
     price = hardware.dollars / 3600
     return CostEstimate(
         forecast=forecast,

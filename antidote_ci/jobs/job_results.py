@@ -138,7 +138,7 @@ def _require_matching(job: Job, report: Report, wanted: JobSpec) -> None:
 
 def _write_report(report: Report, card: str | None, config: RunConfig) -> Report:
     """Write the report as a local run would."""
-    lost = report.verdict == "repaired" and report.publish.url is None
+    lost = report.verdict == "repaired" and not report.publish.has_weights
     if lost:
         report = replace(report, publish=replace(report.publish, notes=(*report.publish.notes, WEIGHTS_LOST_NOTE)))
     reports.write_report(report, card or "", config.out)

@@ -146,7 +146,7 @@ def list_local_files(policy: Policy) -> dict[tuple[str, str], Path]:
         for key, origin in (("prompts", evaluation.prompts), ("benign", evaluation.benign))
         if origin not in (None, EMBEDDED) and not prompt_sets.select_presets(origin)
     }
-    if evaluation.task not in (None, EMBEDDED):
+    if evaluation.task not in (None, EMBEDDED) and not prompt_sets.is_hub_task(evaluation.task):
         files["evaluation", "task"] = Path(evaluation.task)
     if evaluation.calibration is not None:
         files["evaluation", "calibration"] = Path(evaluation.calibration)
@@ -163,7 +163,7 @@ def collect_secrets(command: Command, policy: Policy, environ: Mapping[str, str]
     wanted = ["HF_TOKEN"]
     if any(spec.name == endpoint.NAME for spec in evaluator.select_judges(policy.evaluation)):
         wanted.append(endpoint.KEY_VARIABLE)
-    if command == "run" and policy.publish.mode != "none":
+    if policy.publish.applies_to(command):
         wanted.append("HF_WRITE_TOKEN")
     secrets = {name: value for name in wanted if (value := environ.get(name, "").strip())}
     if "HF_WRITE_TOKEN" in wanted and not secrets.keys() & {"HF_TOKEN", "HF_WRITE_TOKEN"}:

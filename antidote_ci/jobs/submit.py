@@ -82,8 +82,8 @@ def run_as_job(command: Command, config: RunConfig, console: Console) -> Report:
         plan = _plan_submission(command, config)
     for line in job_estimate.describe_estimate(plan.estimate):
         console.print(line)
-    if command == "run" and config.policy.publish.mode == "none":
-        console.print(f"publish    none: {job_estimate.WEIGHTS_LOST}")
+    if command == "run" and config.policy.publish.mode in ("none", "report"):
+        console.print(f"publish    {config.policy.publish.mode}: {job_estimate.WEIGHTS_LOST}")
     output.clear_output(config.out)
     job = _find_running(plan)
     token = job.environment[TOKEN_VARIABLE] if job else secrets.token_hex(32)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from antidote_ci.paths import write_as_path
 from antidote_ci.pipeline.resolve import parse_model_names
-from antidote_ci.policy import Policy, RunConfig, override_section, read_policy
+from antidote_ci.policy import Policy, RunConfig, override_section, read_policy, to_quick
 from antidote_ci.records import PublishMode, ScoreMethod
 
 
@@ -14,6 +14,7 @@ def configure(
     *,
     out: str | PathLike[str],
     policy: Policy | str | PathLike[str] | None = None,
+    quick: bool = False,
     revision: str | None = None,
     reference: str | PathLike[str] | None = None,
     server: str | None = None,
@@ -51,6 +52,7 @@ def configure(
         judge=judge,
         calibration=to_name(calibration),
     )
+    chosen = to_quick(chosen) if quick else chosen
     chosen = override_section(
         chosen,
         "repair",

@@ -3,17 +3,26 @@
 from dataclasses import dataclass
 
 from antidote_ci.checkpoint.layout import count_weight_bytes
-from antidote_ci.cost_model import BYTES_PER_WEIGHT, generation_seconds
+from antidote_ci.cost_model import (
+    ADAPTER_RUN_COPIES,
+    BYTES_PER_WEIGHT,
+    EVALUATION_COPIES,
+    RUN_COPIES,
+    Computation,
+)
 from antidote_ci.evaluation import splits
+from antidote_ci.evaluation.judges import catalog
+from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.utility import needed_tokens
 from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.remote import count_remote_bytes, count_remote_weight_bytes
 from antidote_ci.model import memory
 from antidote_ci.paths import free_space, is_path
-from antidote_ci.pipeline import dose_search, evaluator, preflight, resolve
+from antidote_ci.pipeline import candidates, dose_search, evaluator, preflight, resolve
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import PromptSetRecord, ScoreMethod
+from antidote_ci.repair import costs
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.report.origins import full_name
 
@@ -22,6 +31,8 @@ EVALUATIONS_OF_SELECTION = 9
 EVALUATIONS_OF_FRONTIER = dose_search.FRONTIER_DOSES * len(METHODS)
 EVALUATIONS_OF_CONFIRMATION = 5
 """Before, reference, after, and the two controls."""
+JUDGE_TOKENS = 60
+"""Tokens that a guard reads beside the answer: the prompt. The beginning of its template is computed once."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +49,36 @@ class DryRunForecast:
     prompts: dict[str, int]
     """Number of prompts by role: realignment, calibration, selection, confirmation, benign, task."""
     bytes_to_pull: int
+    """Of the model, its reference and the judges."""
     bytes_to_download: int
     """The part of `bytes_to_pull` that is not in the cache."""
     bytes_to_write: int
     disk_free: int
     """Free bytes on the disk of the cache."""
     memory_bytes: int
-    """Minimum memory to run the larger of model and reference."""
+    """Memory to run the models and the judges, and to score the weights."""
     memory_free: int
     gpu_memory_bytes: int
     """Minimum GPU memory, in bfloat16."""
     answers: int
+    computation: Computation
     seconds: int
+    """On two cores like those of this machine, without the download."""
     publish: str
+
+
+@dataclass(frozen=True)
+class _Workload:
+    """Upper limits for all evaluations of a command."""
+
+    files: list[PromptSetRecord]
+    answers: int
+    tokens: int
+    """That the model generates."""
+    judged_tokens: int
+    """That each judge reads."""
+    scored_texts: list[int]
+    """Characters of each text that scoring reads; empty for an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +88,6 @@ class _ModelSize:
     missing: int = 0
     weights: int = 0
     entries: int = 0
-    memory: int = 0
-    """Bytes to run the model."""
 
 
 def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = True) -> DryRunForecast:
@@ -69,31 +95,46 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
 
     The reference that a Hub model names is in files that are not downloaded. Without --reference it is not counted.
     """
-    preflight.check_configuration(config, command, here=here)
-    files, tokens, answers = _estimate_workload(config, command)
+    specs = preflight.check_configuration(config, command, here=here)
+    work = _estimate_workload(config, command)
     model = _measure_model(config.model, config.revision)
     reference = _reference_name(config, command)
     base = _measure_model(*resolve.parse_model_name(reference)) if reference else _ModelSize()
+    judges = [size for spec in specs if (size := _measure_judge(spec, config))]
     weights = max(model.entries, base.entries)
     repair = config.policy.repair
+    method = repair.method if command == "run" else None
+    computation = Computation(
+        generated=work.tokens * weights, scored=work.judged_tokens * sum(j.entries for j in judges)
+    )
+    if method:
+        computation += costs.estimate_computation(method, weights, work.scored_texts, model.weights)
+    copies = EVALUATION_COPIES
+    if method:
+        copies = ADAPTER_RUN_COPIES if model.entries < base.entries else RUN_COPIES
     return DryRunForecast(
         model=config.model,
         revision=model.revision,
         reference=reference,
-        method=repair.method if command == "run" else None,
+        method=method,
         judge=config.policy.evaluation.judge,
-        prompts=_count_by_role(files),
-        bytes_to_pull=model.pulled + base.pulled,
-        bytes_to_download=model.missing + base.missing,
+        prompts=_count_by_role(work.files),
+        bytes_to_pull=sum(size.pulled for size in (model, base, *judges)),
+        bytes_to_download=sum(size.missing for size in (model, base, *judges)),
         bytes_to_write=0
         if command == "evaluate"
         else dose_search.search_bytes(config.policy, model.weights, model.entries),
         disk_free=free_space(pull.client_cache_folder()),
-        memory_bytes=max(model.memory, base.memory),
+        memory_bytes=max(
+            memory_needs.typical_memory(weights, copies),
+            *(memory_needs.typical_memory(judge.entries, EVALUATION_COPIES) for judge in judges),
+            0,
+        ),
         memory_free=memory.available_bytes(),
-        gpu_memory_bytes=memory_needs.gpu_memory(weights),
-        answers=answers,
-        seconds=round(generation_seconds(tokens, weights)),
+        gpu_memory_bytes=memory_needs.gpu_memory(max(weights, *(judge.entries for judge in judges), 0)),
+        answers=work.answers,
+        computation=computation,
+        seconds=round(computation.seconds(has_bfloat16=memory_needs.has_bfloat16())),
         publish=config.policy.publish.mode,
     )
 
@@ -112,17 +153,23 @@ def describe_plan(forecast: DryRunForecast) -> list[str]:
     return lines
 
 
+def describe_time(forecast: DryRunForecast) -> str:
+    """The duration as a line of text."""
+    minutes = round(forecast.seconds / 60)
+    repaired = ", if the model needs a repair" if forecast.method else ""
+    return f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores{repaired}"
+
+
 def describe_forecast(forecast: DryRunForecast) -> list[str]:
     """The whole forecast as lines of text."""
-    minutes = round(forecast.seconds / 60)
     return [
         *describe_plan(forecast),
         f"pull       {format_bytes(forecast.bytes_to_pull)}, of which {format_bytes(forecast.bytes_to_download)} "
         f"are not cached; {format_bytes(forecast.disk_free)} free",
         *([f"write      up to {format_bytes(forecast.bytes_to_write)}"] if forecast.method else []),
-        f"memory     at least {format_bytes(forecast.memory_bytes)}; {format_bytes(forecast.memory_free)} free",
+        f"memory     about {format_bytes(forecast.memory_bytes)}; {format_bytes(forecast.memory_free)} free",
         f"answers    about {forecast.answers:,}{', if the model needs a repair' if forecast.method else ''}",
-        f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores, less on a GPU",
+        f"{describe_time(forecast)}; less on a GPU",
         *([f"publish    {forecast.publish}"] if forecast.method else []),
     ]
 
@@ -132,19 +179,25 @@ def format_bytes(count: int) -> str:
     return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
 
 
-def _estimate_workload(config: RunConfig, command: Command) -> tuple[list[PromptSetRecord], int, int]:
-    """The prompt sets, and upper limits of the number of tokens and answers."""
-    sets = evaluator.fetch_prompts(config.policy)
+def _estimate_workload(config: RunConfig, command: Command) -> _Workload:
+    policy = config.policy
+    sets = evaluator.fetch_prompts(policy)
     if command == "evaluate":
-        prompts, files = splits.load_evaluation_prompts(config.policy, sets)
-        return files, _count_tokens(prompts, config), _count_answers(prompts, config)
-    run_prompts = splits.load_run_prompts(config.policy, sets)
-    selections = EVALUATIONS_OF_SELECTION + (EVALUATIONS_OF_FRONTIER if config.policy.repair.frontier else 0)
-    evaluations = ((EVALUATIONS_OF_CONFIRMATION, run_prompts.confirmation), (selections, run_prompts.selection))
-    return (
-        run_prompts.files,
-        sum(count * _count_tokens(prompts, config) for count, prompts in evaluations),
-        sum(count * _count_answers(prompts, config) for count, prompts in evaluations),
+        prompts, files = splits.load_evaluation_prompts(policy, sets)
+        evaluations, scored = [(1, prompts)], list[int]()
+    else:
+        run_prompts = splits.load_run_prompts(policy, sets)
+        files = run_prompts.files
+        selections = EVALUATIONS_OF_SELECTION + (EVALUATIONS_OF_FRONTIER if policy.repair.frontier else 0)
+        evaluations = [(EVALUATIONS_OF_CONFIRMATION, run_prompts.confirmation), (selections, run_prompts.selection)]
+        scored = candidates.list_text_lengths(policy, policy.repair.method, run_prompts.repair_prompts)
+    judged = sum(count * _count_judged(prompts, config) for count, prompts in evaluations)
+    return _Workload(
+        files,
+        answers=judged + sum(count * len(prompts.task) for count, prompts in evaluations),
+        tokens=sum(count * _count_tokens(prompts, config) for count, prompts in evaluations),
+        judged_tokens=judged * (JUDGE_TOKENS + policy.evaluation.max_new_tokens),
+        scored_texts=scored,
     )
 
 
@@ -158,11 +211,7 @@ def _count_by_role(files: list[PromptSetRecord]) -> dict[str, int]:
 def _measure_model(model: str, revision: str | None) -> _ModelSize:
     if is_path(model):
         layout = resolve.open_local(model).layout
-        return _ModelSize(
-            weights=count_weight_bytes(layout),
-            entries=layout.entries,
-            memory=memory_needs.cpu_memory(layout.entries),
-        )
+        return _ModelSize(weights=count_weight_bytes(layout), entries=layout.entries)
     remote = pull.resolve_revision(model, revision, resolve.pull_access())
     weights = count_remote_weight_bytes(remote)
     parameters = remote.info.parameters if remote.info else None
@@ -172,7 +221,6 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
         missing=pull.count_missing_bytes(remote),
         weights=weights,
         entries=parameters or weights // BYTES_PER_WEIGHT,
-        memory=memory_needs.cpu_memory(memory_needs.remote_weights(remote)),
     )
 
 
@@ -185,11 +233,17 @@ def _reference_name(config: RunConfig, command: Command) -> str | None:
     return None if command == "evaluate" and model.source.kind == "full" else resolve.find_reference(model, None).id
 
 
-def _count_answers(prompts: PromptSets, config: RunConfig) -> int:
-    return len(prompts.harmful) * config.policy.evaluation.samples + len(prompts.benign) + len(prompts.task)
+def _count_judged(prompts: PromptSets, config: RunConfig) -> int:
+    harmful = len(prompts.harmful) + len(prompts.unseen)
+    return harmful * config.policy.evaluation.samples + len(prompts.benign)
 
 
 def _count_tokens(prompts: PromptSets, config: RunConfig) -> int:
     settings = config.policy.evaluation
-    long = (len(prompts.harmful) * settings.samples + len(prompts.benign)) * settings.max_new_tokens
-    return long + len(prompts.task) * needed_tokens(prompts.task, settings.task_match, settings.max_new_tokens)
+    task = len(prompts.task) * needed_tokens(prompts.task, settings.task_match, settings.max_new_tokens)
+    return _count_judged(prompts, config) * settings.max_new_tokens + task
+
+
+def _measure_judge(spec: JudgeSpec, config: RunConfig) -> _ModelSize | None:
+    download = catalog.resolve_download(spec, config.policy.evaluation)
+    return _measure_model(download.model, download.revision) if download else None

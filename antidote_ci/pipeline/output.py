@@ -39,7 +39,7 @@ LOCK_FILE = ".lock"
 WORK_PREFIX = ".work-"
 BRANCH = re.compile(r"(?!/|.*(?:\.\.|//|@\{))[^\s~^:?*\[\\\x00-\x1f\x7f]{1,244}(?<![/.])")
 """Names of branches as git allows them, but for rare restrictions."""
-REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md")
+REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md", "badge.json", "junit.xml")
 OUTPUT_NAMES = (*REPORT_FILES, *WEIGHT_FOLDERS, SCORES_FOLDER, LOG_FILE, LOCK_FILE)
 """Names in the output folder of a run."""
 
@@ -84,9 +84,11 @@ def require_publishable(config: RunConfig) -> None:
         raise ConfigurationError(
             f"{publish.to!r:.200} is not the name of a branch", hint="write --publish-to NAME, such as repaired"
         )
-    if publish.mode != "none" and is_path(config.model):
+    if publish.mode != "none" and (is_path(config.model) or is_server_address(config.model)):
+        model = f"{config.model} is a local folder" if is_path(config.model) else "a server has no repository"
+        result = "verdict" if publish.mode == "report" else "repair"
         raise ConfigurationError(
-            f"{config.model} is a local folder, so its repair cannot be published to a repository",
+            f"{model}, so its {result} cannot be published to a repository",
             hint="--publish none, or name the model by its Hub id",
         )
 
@@ -239,6 +241,19 @@ def publish_output(publication: PublishTarget, report: Report, reported_model: R
     published = publishing.publish_model(publication, report, out / MODEL_FOLDER)
     report = dataclasses.replace(report, publish=published)
     reports.write_report(report, reported_model.card, out, publication.card_location)
+    return report
+
+
+def publish_verdict(
+    publication: PublishTarget, tested: Report, report: Report, reported_model: ReportedModel, out: Path
+) -> Report:
+    """Publish the verdict on the tested model, and write the report again with the publication. Returns that report.
+
+    `tested`: the report before the repair. Raises as `publish_output`.
+    """
+    published = publishing.publish_verdict(publication, tested, reported_model.card, out / "report.json")
+    report = dataclasses.replace(report, publish=published)
+    reports.write_report(report, reported_model.card, out)
     return report
 
 

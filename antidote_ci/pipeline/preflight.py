@@ -30,10 +30,10 @@ def check_configuration(config: RunConfig, command: Command, *, here: bool = Tru
     token.
     """
     output.require_supported(config, command)
-    if command == "run":
+    if config.policy.publish.applies_to(command):
         output.require_publishable(config)
         # The identity of a workflow is exchanged by a request.
-        if config.policy.publish.mode != "none" and not os.environ.get(RESOURCE_VARIABLE):
+        if not os.environ.get(RESOURCE_VARIABLE):
             write_access(os.environ)
     judges = select_judges(config.policy)
     require_readable_inputs(config)
@@ -41,7 +41,7 @@ def check_configuration(config: RunConfig, command: Command, *, here: bool = Tru
         return judges
     _require_generator(config)
     if config.save_answers is not None:
-        _require_file_can_be_created(config.save_answers)
+        require_file_can_be_created(config.save_answers, "--save-answers")
     if not config.no_cache:
         evaluator.require_answer_cache(os.environ)
     return judges
@@ -75,7 +75,7 @@ def require_readable_inputs(config: RunConfig) -> None:
     for origin in (policy.evaluation.prompts, policy.evaluation.benign):
         if origin not in (None, EMBEDDED) and not prompt_sets.select_presets(origin):
             prompts.read_prompts(Path(origin))
-    if policy.evaluation.task not in (None, EMBEDDED):
+    if policy.evaluation.task not in (None, EMBEDDED) and not prompt_sets.is_hub_task(policy.evaluation.task):
         prompts.read_prompts(Path(policy.evaluation.task), "expected", policy.evaluation.task_match == "choice")
     if policy.repair.realignment not in (SELF, EMBEDDED):
         prompts.read_prompts(Path(policy.repair.realignment), "response")
@@ -101,11 +101,12 @@ def _require_generator(config: RunConfig) -> None:
         ServerGenerator(config.policy.evaluation.server, config.out, Sandbox(config.out), AnswerStore(config.out))
 
 
-def _require_file_can_be_created(path: Path) -> None:
+def require_file_can_be_created(path: Path, option: str) -> None:
+    """Raise ConfigurationError unless a run can write the file that `option` names."""
     folder = path.parent
     if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
         raise ConfigurationError(
             f"{path} cannot be written",
             cause="it is a folder" if path.is_dir() else f"{folder} is no folder that can be written",
-            hint="name a file in a writable folder for --save-answers",
+            hint=f"name a file in a writable folder for {option}",
         )

@@ -3,25 +3,28 @@
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from antidote_ci import records
 from antidote_ci.checkpoint.card import CARD
-from antidote_ci.checkpoint.files import sha256_file
+from antidote_ci.checkpoint.files import EVALUATION_RESULTS, sha256_file
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.hub import commits, ownership, publish, pull, pull_requests
+from antidote_ci.evaluation.prompt_sets import PRESETS
+from antidote_ci.hub import commits, datasets, discussions, ownership, publish, pull, pull_requests
 from antidote_ci.hub.access import HubAccess, write_access
-from antidote_ci.hub.commits import CommitMarker, CommitTree
+from antidote_ci.hub.commits import CommitMarker, CommitRequest, CommitTree
 from antidote_ci.hub.destination import Destination, DestinationState, check_destination
 from antidote_ci.hub.pull_requests import PullRequestText
 from antidote_ci.pipeline import resolve
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Manifest, PublishResult, Report, ReportedSource, WeightFile
 from antidote_ci.repair.manifest import is_sealed
-from antidote_ci.report import CardLocation, front_matter, summary
+from antidote_ci.report import LOCAL_CARD, CardLocation, front_matter, render_card, summary
+from antidote_ci.report.card import render_evaluation_results
 
 REPORT_PATH = "antidote/report.json"
 COMMIT_DIGITS = 12
@@ -37,7 +40,9 @@ class PublishTarget:
 
     @property
     def card_location(self) -> CardLocation:
-        """The repository and branch in which the card will be published."""
+        """The repository and branch in which the card will be published. A verdict has a card of its own."""
+        if self.destination.mode == "report":
+            return LOCAL_CARD
         return CardLocation(
             self.destination.repository,
             own=self.destination.is_separate,
@@ -69,6 +74,8 @@ def prepare_publication(config: RunConfig) -> PublishTarget:
 
 def require_mergeable_card(publication: PublishTarget, source_card: str) -> None:
     """Raise ConfigurationError if the front matter of a model card is invalid, so that results cannot be added."""
+    if not publication.state.may_write:
+        return  # a discussion changes no card
     cards = {publication.destination.source: source_card}
     if publication.state.card:
         cards[publication.destination.repository] = publication.state.card
@@ -138,6 +145,73 @@ def publish_model(publication: PublishTarget, report: Report, model: Path) -> Pu
         ),
     )
     return publish.publish_result_files(publication.destination, publication.state, request, publication.access)
+
+
+def publish_verdict(publication: PublishTarget, tested: Report, card: str, report_json: Path) -> PublishResult:
+    """Publish the verdict on the tested model, without weights: a pull request, or a discussion for a foreign model.
+
+    `tested`: the report without a repair. `card`: the model's card. A verdict that is published already is left alone.
+    """
+    destination, state, access = publication.destination, publication.state, publication.access
+    if tested.verdict == "inconclusive":
+        return PublishResult("report", notes=("An inconclusive result is not published.",))
+    source, revision = destination.source, destination.revision
+    tree = access.request(source, lambda client: commits.read_tree(client, source, revision))
+    digest = verdict_digest(tested, tree)
+    marker = CommitMarker(
+        tested.run_id, digest, revision, tested.policy_sha256, sha256_file(report_json), kind="verdict"
+    )
+    title, text = summary.render_verdict(tested, is_discussion=not state.may_write)
+    if not state.may_write:
+        return discussions.publish_discussion(access, source, title, text, marker)
+    location = CardLocation(source, verdict=digest)
+    if f"<!-- antidote-ci:verdict {digest} -->" in card:
+        note = "The model card states this verdict already."
+        return PublishResult("report", destination.address, revision, source, (note,))
+    files = {CARD: render_card(tested, card, location).encode("utf-8", "surrogateescape")}
+    removed: tuple[str, ...] = (EVALUATION_RESULTS,)
+    if results := _evaluation_results(access, tested):
+        files[EVALUATION_RESULTS], removed = results, ()
+    with tempfile.TemporaryDirectory() as folder:
+        contents = {}
+        for number, (path, content) in enumerate(files.items()):
+            file = Path(folder) / str(number)
+            file.write_bytes(content)
+            contents[path] = commits.read_content(file)
+        change = CommitRequest(contents, removed, title, commits.add_marker(text, marker))
+        texts = PullRequestText(
+            comment=lambda published: summary.render_verdict_comment(tested, published),
+            closing=lambda number: summary.render_closing(tested, number),
+            superseding=summary.render_superseded,
+        )
+        return pull_requests.publish_pull_request(access, source, change, marker, texts)
+
+
+def verdict_digest(tested: Report, tree: CommitTree) -> str:
+    """Hash of a verdict: equal for the same figures of the same model files under the same policy, at any commit."""
+    before = tested.evaluations.before
+    figures = [before.verdict, before.measure, round(before.harmful_score, 3), [round(b, 3) for b in before.bounds]]
+    values = [tested.source.id, tested.policy_sha256, sorted(ownership.model_files(tree.files).items()), figures]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _evaluation_results(access: HubAccess, tested: Report) -> bytes | None:
+    """The Hub's evaluation results; None unless the prompts are one complete set that the Hub lists as a benchmark.
+
+    https://huggingface.co/docs/hub/eval-results
+    """
+    before = tested.evaluations.before
+    sets = [prompt_set for prompt_set in tested.prompts if prompt_set.role in ("confirmation", "selection")]
+    if len(sets) != 1 or before.n != before.planned:
+        return None
+    name, _, commit = sets[0].origin.partition("@")
+    preset = PRESETS.get(name)
+    if preset is None or preset.repository.startswith(datasets.GITHUB_PREFIX):
+        return None
+    task = datasets.find_benchmark_task(preset.repository, access)
+    if task is None:
+        return None
+    return render_evaluation_results(tested, preset.repository, commit, task).encode()
 
 
 def result_digest(source: ReportedSource, policy_sha256: str, files: Sequence[WeightFile]) -> str:

@@ -4,6 +4,7 @@
 """
 
 import logging
+from dataclasses import replace
 
 from antidote_ci.checkpoint.layout import count_weight_bytes
 from antidote_ci.evaluation import gate, splits
@@ -31,7 +32,7 @@ def run(config: RunConfig, console: Console) -> Report:
     with console.step("read the prompts"):
         prompts = splits.load_run_prompts(config.policy, evaluator.fetch_prompts(config.policy))
     publication, revision = None, config.revision
-    if config.policy.publish.mode != "none":
+    if config.policy.publish.applies_to("run"):
         with console.step("look at the destination"):
             publication = publishing.prepare_publication(config)
             revision = publication.destination.revision
@@ -58,6 +59,7 @@ def run(config: RunConfig, console: Console) -> Report:
                 run_context.evaluator, model, prompts.confirmation, console.report, stops=stops, role="before"
             )
         report, repaired = context.start_report(run_context, before, prompts.files), None
+        tested = report
         if gate.needs_repair(before, config.policy.gate):
             logger.info(report.reason)  # the repair takes a while, and its report gives another reason
             repair_input = RepairInput(source, reference, base)
@@ -65,21 +67,34 @@ def run(config: RunConfig, console: Console) -> Report:
         with console.step("report and publish"):
             location = LOCAL_CARD if publication is None else publication.card_location
             report = output.write_output(config, report, reported_model, run_context.work, repaired, location)
-            if publication is not None and report.verdict == "repaired":
+            if publication is not None and publication.destination.mode == "report":
+                report = output.publish_verdict(publication, tested, report, reported_model, config.out)
+            elif publication is not None and report.verdict == "repaired":
                 report = output.publish_output(publication, report, reported_model, config.out)
             return report
 
 
 def evaluate(config: RunConfig, console: Console) -> Report:
-    """Evaluate the model and compare it with the gate. Nothing is repaired or published."""
+    """Evaluate the model and compare it with the gate. Nothing is repaired, and at most the verdict is published."""
     judges = preflight.check_configuration(config, "evaluate")
     with console.step("read the prompts"):
         prompts, files = splits.load_evaluation_prompts(config.policy, evaluator.fetch_prompts(config.policy))
+    publication = None
+    if config.policy.publish.applies_to("evaluate"):
+        with console.step("look at the destination"):
+            publication = publishing.prepare_publication(config)
+            config = replace(config, revision=publication.destination.revision)
     with console.step("pull the model"):
         reported_model, model = resolve.resolve_target(config, console.report)
+    if publication is not None:
+        publishing.require_mergeable_card(publication, reported_model.card)
     with context.open_context(config, console, judges, reported_model) as run_context:
         with console.step("evaluate the model"):
             stops = STOP_ON_EITHER if config.policy.evaluation.stop_early else NO_EARLY_STOP
             before = evaluate_model(run_context.evaluator, model, prompts, console.report, stops=stops, role="tested")
         report = context.start_report(run_context, before, files)
-        return output.write_output(config, report, reported_model, run_context.work, None)
+        report = output.write_output(config, report, reported_model, run_context.work, None)
+        if publication is not None:
+            with console.step("publish the verdict"):
+                report = output.publish_verdict(publication, report, report, reported_model, config.out)
+        return report

@@ -10,8 +10,9 @@ from antidote_ci.records.repair import Method, RepairResult
 SCHEMA_VERSION = 1
 RunVerdict = Literal["pass", "repaired", "fail", "inconclusive"]
 DestinationMode = Literal["pull-request", "branch", "repo"]
-PublishMode = Literal["none", DestinationMode]
-"""Nothing, a pull request on the source, a branch of the source, or a new repository."""
+"""Where weights are published: a pull request on the source, a branch of the source, or a new repository."""
+PublishMode = Literal["none", "report", DestinationMode]
+"""Nothing, the verdict alone, or weights."""
 NOT_PASSING_FOLDER = "model-not-passing"
 """Folder of repaired weights that did not pass, in the output folder of a run with `--keep-failed`."""
 
@@ -87,6 +88,11 @@ class PublishResult:
     repository: str | None = None
     notes: tuple[str, ...] = ()
     """Remarks, such as an earlier pull request or a comment that was not allowed."""
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether repaired weights are published there, and not the verdict alone."""
+        return self.url is not None and self.mode != "report"
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from math import prod
 
 from antidote_ci.checkpoint.layout import CheckpointLayout, count_weight_bytes
-from antidote_ci.cost_model import SCORING_RATE, WRITE_RATE
+from antidote_ci.cost_model import Computation
 from antidote_ci.model import memory
+from antidote_ci.model.distillation import ANSWER_TOKENS
+from antidote_ci.model.gradients import BATCH_SIZE
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.records import Method, Model, ScoredTensor
 from antidote_ci.repair.methods import METHODS, score_method
@@ -17,6 +19,8 @@ CHARACTERS_PER_TOKEN = 4
 """Of English text. No tokenizer is opened."""
 ROWS_AT_ONCE = 16
 """Texts in a micro-batch."""
+LOGITS_COPIES = 6
+"""Tensors of the size of the logits that are in memory at once: measured."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +44,28 @@ class RepairWorkload:
 
 
 def estimate_bytes_written(work: RepairWorkload) -> int:
-    """Estimate the bytes that a repair writes to disk: repaired weights, mask and scores.
+    """Estimate the disk space that a repair takes: repaired weights, mask and scores, or before them scratch files.
 
     The mask has one bit per entry (`scale`: no mask). The scores of `antidote` are one float32 norm per column of each
-    matrix. `taylor` writes one float32 score per entry, and scratch files that are deleted after scoring.
+    matrix, those of `taylor` one float32 score per entry. The scratch files of `taylor` are deleted before the weights
+    are written.
     """
     norms = FLOAT32 * sum(matrix.columns for matrix in work.matrices) if score_method(work.method) else 0
-    scores = FLOAT32 * work.entries + estimate_scratch(work.matrices) if work.method == "taylor" else norms
+    scores = FLOAT32 * work.entries if work.method == "taylor" else norms
     mask = 0 if work.method == "scale" else -(-work.entries // 8)
-    return count_weight_bytes(work.source) + scores + mask
+    scratch = estimate_scratch(work.matrices) if work.method == "taylor" else 0
+    return max(count_weight_bytes(work.source) + scores + mask, scratch)
 
 
 def estimate_memory(work: RepairWorkload) -> int:
-    """Estimate the peak memory in bytes, without the interpreter and its libraries: the largest of three peaks.
+    """Estimate the peak memory in bytes, without the interpreter and its libraries: the largest of four peaks.
 
     Scoring: the largest block in its stored and its computing dtype (`taylor`: with gradients, and two float32 sums of
     as many tensors as the budget holds), and the activations of a micro-batch (three vectors of the widest layer and
-    three hidden states per token); or the embeddings and the output layer, or for `taylor` the whole model if it fits
-    in memory, whichever is larger; plus the hidden states of all texts. Masks: three float32 copies of the largest
-    matrix, and one byte per entry. Writing: four copies in the stored dtype, and two bytes per entry.
+    three hidden states per token), or the embeddings (`taylor`: with the output layer and logits); plus the hidden
+    states of all texts. Answers for `taylor`: the whole model, if it fits in memory. Masks: three
+    float32 copies of the largest matrix, and one byte per entry. Writing: four copies in the stored dtype, and two
+    bytes per entry.
     """
     largest = max(matrix.entries for matrix in work.matrices)
     infos = [work.source.tensors[matrix.name] for matrix in work.matrices]
@@ -67,11 +74,10 @@ def estimate_memory(work: RepairWorkload) -> int:
     return max(writing, masking, _scoring_memory(work) if score_method(work.method) else 0)
 
 
-def estimate_seconds(work: RepairWorkload) -> float:
-    """Estimate the duration from the multiplications of the forward passes and the bytes of the weights."""
-    weights = work.meta_model.layout.entries
-    multiplications = METHODS[work.method].passes * weights * sum(work.texts) / CHARACTERS_PER_TOKEN
-    return multiplications / SCORING_RATE + count_weight_bytes(work.source) / WRITE_RATE
+def estimate_computation(method: Method, weights: int, texts: Sequence[int], written: int) -> Computation:
+    """Estimate from the number of weights of the model, the characters of each text, and the bytes to write."""
+    scored = METHODS[method].passes * weights * sum(texts) / CHARACTERS_PER_TOKEN
+    return Computation(scored=scored, written=written)
 
 
 def _scoring_memory(work: RepairWorkload) -> int:
@@ -92,10 +98,18 @@ def _scoring_memory(work: RepairWorkload) -> int:
         )
         largest = max(matrix.entries for matrix in work.matrices)
         loaded += 2 * FLOAT32 * min(entries, max(work.budget // (2 * FLOAT32), largest))
-    parts = [EMBEDDINGS_PART, HEAD_PART] if is_taylor else [EMBEDDINGS_PART]
-    if is_taylor and memory.fits_in_memory(Model(meta_model.layout.folder)):
-        parts += meta_model.blocks
-    outside = loaded_bytes([name for part in parts for name in meta_model.tensor_names(part)], 0)
+    outside = loaded_bytes(meta_model.tensor_names(EMBEDDINGS_PART), 0)
+    answering = 0
+    if is_taylor:
+        outside += loaded_bytes(meta_model.tensor_names(HEAD_PART), 0) + _logits_memory(meta_model)
+        if memory.fits_in_memory(Model(meta_model.layout.folder)):
+            answering = item * meta_model.layout.entries
     cached = len(meta_model.blocks) + 1 if is_taylor else 1  # gradients need the input of every block
     hidden_states = cached * item * width * sum(work.texts) // CHARACTERS_PER_TOKEN
-    return max(loaded + batch, outside) + min(hidden_states, work.budget)
+    return max(max(loaded + batch, outside) + min(hidden_states, work.budget), answering)
+
+
+def _logits_memory(meta_model: MetaModel) -> int:
+    """Of a micro-batch of answers: the logits in float32, their gradients, and what the loss makes of them."""
+    vocabulary: int = meta_model.network.config.get_text_config().vocab_size
+    return LOGITS_COPIES * FLOAT32 * vocabulary * BATCH_SIZE * ANSWER_TOKENS

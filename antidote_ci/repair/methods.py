@@ -28,7 +28,7 @@ _TAYLOR = (0.002, 0.003, 0.004, 0.0055, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0
 _TAYLOR_DELTA = (1e-4, 1.5e-4, 2.5e-4, 4e-4, 6e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 8e-3, 0.012, 0.02, 0.03, 0.05)
 METHODS: Mapping[Method, MethodSpec] = {
     "antidote": MethodSpec(per="row", passes=1, doses={"adapter": _ANTIDOTE, "delta": _ANTIDOTE}),
-    "taylor": MethodSpec(per="tensor", passes=8, doses={"adapter": _TAYLOR, "delta": _TAYLOR_DELTA}),
+    "taylor": MethodSpec(per="tensor", passes=11, doses={"adapter": _TAYLOR, "delta": _TAYLOR_DELTA}),
     "scale": MethodSpec(per=None),
     "random": MethodSpec(per="row"),
 }

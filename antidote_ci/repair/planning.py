@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.adapter_config import A_ENDING, PREFIX
 from antidote_ci.checkpoint.files import display_name
-from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
+from antidote_ci.checkpoint.layout import CheckpointLayout, count_weight_bytes, read_layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
 from antidote_ci.model.loading import select_device_and_dtype
@@ -93,7 +93,9 @@ def plan_repair(request: PlanRequest, on_progress: OnProgress) -> RepairPlan:
         entries_covered=covered,
         bytes_written=costs.estimate_bytes_written(work),
         memory_bytes=costs.estimate_memory(work),
-        seconds=costs.estimate_seconds(work),
+        seconds=costs.estimate_computation(
+            request.method, work.meta_model.layout.entries, request.texts, count_weight_bytes(work.source)
+        ).seconds(),
         drift=_measure_drift(work.source, reference, work.meta_model, matrices, on_progress),
         notes=notes,
     )

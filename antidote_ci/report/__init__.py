@@ -1,4 +1,4 @@
-"""The files that a run writes: report.json, report.html, summary.md, the model card and SHA256SUMS."""
+"""The files that a run writes: report.json, report.html, summary.md, the model card, badge.json and SHA256SUMS."""
 
 import os
 import uuid
@@ -7,6 +7,7 @@ from pathlib import Path
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.records import Report, to_json
 from antidote_ci.report.card import render_card
+from antidote_ci.report.ci_files import render_badge
 from antidote_ci.report.page import render_page
 from antidote_ci.report.summary import LOCAL_CARD, CardLocation, render_summary
 
@@ -18,7 +19,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r"})
 
 
 def write_report(report: Report, source_card: str, folder: Path, location: CardLocation = LOCAL_CARD) -> list[Path]:
-    """Write the report's four files into `folder` and return their paths.
+    """Write the report's files into `folder` and return their paths.
 
     `source_card` is the text of the source's README.md, read without newline translation and with `surrogateescape`
     to preserve its bytes; empty when there is none. All files are rendered before the first is written, and each is
@@ -28,6 +29,7 @@ def write_report(report: Report, source_card: str, folder: Path, location: CardL
         "report.json": to_json(report),
         "report.html": render_page(report),
         "summary.md": render_summary(report),
+        "badge.json": render_badge(report),
         "README.md": render_card(report, source_card, location),
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -48,8 +48,13 @@ CELLS = 60
 SCORE = "●"
 
 
-def draw_intervals(rows: Sequence[ModelRow], measure: str, threshold: float) -> str:
-    """Draw one row per model: the score as a mark, the one-sided bounds as a bar, the threshold as a line."""
+def draw_intervals(rows: Sequence[ModelRow], measure: str, threshold: float, name: str = "models") -> str:
+    """Draw one row per model: the score as a mark, the one-sided bounds as a bar, the threshold as a line.
+
+    Empty without rows. `name` names them in the title.
+    """
+    if not rows:
+        return ""
     # Rows that name their judge have a second line of text.
     judge_height = 16 if any(row.judge for row in rows) else 0
     height = ROW_HEIGHT + judge_height
@@ -58,8 +63,9 @@ def draw_intervals(rows: Sequence[ModelRow], measure: str, threshold: float) -> 
     chart = svg.new_chart(
         "intervals",
         bottom + 24,
-        f"{measure} of each model against the threshold",
+        f"{measure} of the {name} against the threshold",
         f"{'; '.join(values)}. The threshold is {format_percent(threshold)}.",
+        f"{name}-intervals",
     )
 
     def x_percent(share: float) -> str:

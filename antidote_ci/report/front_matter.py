@@ -30,13 +30,16 @@ def load_metadata(text: str) -> Metadata:
 
 def dump_metadata(metadata: Metadata, newline: str) -> str:
     """Return the metadata as block YAML, with the keys in their order and a final line break."""
+    return dump_yaml(metadata).replace("\n", newline)
+
+
+def dump_yaml(value: object) -> str:
+    """Return JSON-like data as block YAML."""
     import yaml
 
-    text = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
     # PyYAML writes U+0085 unescaped, but reads it as a space.
-    if "\x85" in text:
-        text = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=False)
-    return text.replace("\n", newline)
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=False) if "\x85" in text else text
 
 
 def find_fault(card: str) -> str | None:

@@ -3,12 +3,17 @@
 from typing import Literal
 
 from antidote_ci.records import Evaluation, Evaluations, GateVerdict, JudgeIdentity, Measure, Report
-from antidote_ci.report.text import format_interval, format_level, format_number, short_sha
+from antidote_ci.report.text import format_level, format_number, short_sha
 
 MEASURES: dict[Measure, str] = {
     "harmful_score": "Harmful score",
     "non_refusal_rate": "Non-refusal rate",
 }
+
+CONFIDENCE = 0.95
+"""Of every bound that a report states. Where an evaluation can stop early, the exact bound and the sequential test are
+computed at 97.5 % each (`Evaluation.confidence`): the reported one is wrong with a probability of at most 5 %."""
+BOUNDS_HEADING = f"{format_level(CONFIDENCE)} bounds"
 
 ModelRole = Literal["reference", "tested", "before", "after", "control"]
 """`tested` is the source model of a run without a repair; with a repair it is `before`."""
@@ -25,18 +30,18 @@ def list_evaluations(evaluations: Evaluations) -> list[tuple[str, ModelRole, Eva
     return [(label, role, evaluation) for label, role, evaluation in models if evaluation is not None]
 
 
-def list_models(report: Report) -> list[tuple[str, ModelRole, Evaluation]]:
-    """List the evaluated models, then the controls, such as `scale at dose 0.62`."""
-    controls: list[tuple[str, ModelRole, Evaluation]] = [
+def list_controls(report: Report) -> list[tuple[str, ModelRole, Evaluation]]:
+    """List the controls, such as `scale at dose 0.62`."""
+    return [
         (f"{control.method} at dose {format_number(control.dose)}", "control", control.evaluation)
         for control in report.controls
     ]
-    return list_evaluations(report.evaluations) + controls
 
 
 def measure_name(report: Report) -> str:
     """Name the measure: a rule judge gives a non-refusal rate, never a harmful score. Both when models differ."""
-    names = dict.fromkeys(MEASURES[evaluation.measure] for _, _, evaluation in list_models(report))
+    models = list_evaluations(report.evaluations) + list_controls(report)
+    names = dict.fromkeys(MEASURES[evaluation.measure] for _, _, evaluation in models)
     return " or ".join(names).capitalize()
 
 
@@ -58,26 +63,15 @@ def describe_threshold_status(
     return "? open" if upper > threshold else "? unparsed"
 
 
-def format_bounds_heading(evaluations: Evaluations) -> str:
-    """Return `95 % bounds`, or `Bounds` when the models have different confidence levels."""
-    levels = _confidence_levels(evaluations)
-    return f"{format_level(levels[0])} bounds" if len(levels) == 1 else "Bounds"
-
-
-def format_bounds(bounds: tuple[float, float], confidence: float, evaluations: Evaluations) -> str:
-    """Format the bounds, with their confidence level when the heading does not give it."""
-    level = f" at {format_level(confidence)}" if len(_confidence_levels(evaluations)) > 1 else ""
-    return format_interval(bounds) + level
-
-
-def format_confidence(evaluations: Evaluations) -> str:
-    """Return `95 %`, or `97.5 % (before), 95 % (reference, after)` when levels differ."""
-    levels = _confidence_levels(evaluations)
-    if len(levels) == 1:
-        return format_level(levels[0])
-    models = list_evaluations(evaluations)
-    labels = {level: [label.lower() for label, _, model in models if model.confidence == level] for level in levels}
-    return ", ".join(f"{format_level(level)} ({', '.join(labels[level])})" for level in levels)
+def describe_split(evaluations: Evaluations) -> str:
+    """State which models could stop early, and what that means for their bounds; empty when none could."""
+    split = [label.lower() for label, _, model in list_evaluations(evaluations) if model.confidence > CONFIDENCE]
+    if not split:
+        return ""
+    return (
+        f"Where an evaluation could stop early ({', '.join(split)}), two tests share the error of 5 %, so each of its "
+        "bounds is computed at 97.5 %."
+    )
 
 
 def format_identity(judge: JudgeIdentity) -> str:
@@ -85,8 +79,3 @@ def format_identity(judge: JudgeIdentity) -> str:
     model = f"{judge.model}@{short_sha(judge.revision)}" if judge.model and judge.revision else judge.model
     details = ", ".join(part for part in (model, judge.detail) if part)
     return f"{judge.name}: {details}" if details else judge.name
-
-
-def _confidence_levels(evaluations: Evaluations) -> list[float]:
-    """Controls have the level of `after`."""
-    return list(dict.fromkeys(evaluation.confidence for _, _, evaluation in list_evaluations(evaluations)))

@@ -8,10 +8,10 @@ from antidote_ci.records import (
     ReportedSource,
     ThoughtMode,
 )
-from antidote_ci.report.measures import format_confidence, format_identity
+from antidote_ci.report.measures import CONFIDENCE, describe_split, format_identity
 from antidote_ci.report.statements import describe_chat
 from antidote_ci.report.tables import describe_task_match
-from antidote_ci.report.text import abbreviate_commits, format_number, pluralize, short_sha
+from antidote_ci.report.text import abbreviate_commits, format_level, format_number, pluralize, short_sha
 
 KINDS = {
     "full": "a full checkpoint",
@@ -77,7 +77,7 @@ def run_rows(report: Report) -> list[tuple[str, str]]:
         ("Sandbox", ", ".join(report.protections) or "not recorded"),
         ("Prompting", _describe_prompting(report)),
         ("Answers per prompt", answers),
-        ("Confidence", f"{format_confidence(report.evaluations)} for each bound"),
+        ("Confidence", f"{format_level(CONFIDENCE)} for each bound. {describe_split(report.evaluations)}".strip()),
         ("Task", describe_task_match(report) or "none"),
         ("Over-refusal", f"judged by {before.benign.judge}" if before.benign else "not measured"),
         ("Policy", report.policy_sha256),

@@ -18,7 +18,8 @@ def render_page(report: Report) -> str:
     """Render the page: verdict first, provenance last."""
     measure = measures.measure_name(report)
     threshold = report.evaluations.before.threshold
-    models, attempts = tables.model_rows(report), tables.attempt_rows(report)
+    models, controls = tables.model_rows(report), tables.control_rows(report)
+    attempts = tables.attempt_rows(report)
     files = report.repair.files if report.repair else []
     series: list[tuple[figures.Series, str]] = [
         ("score", measure),
@@ -34,7 +35,8 @@ def render_page(report: Report) -> str:
         source=origins.describe_source(report.source),
         headline=statements.headline_figures(report),
         models=models,
-        bounds_heading=measures.format_bounds_heading(report.evaluations),
+        bounds_heading=measures.BOUNDS_HEADING,
+        split=measures.describe_split(report.evaluations),
         task_match=tables.describe_task_match(report),
         intervals=_to_markup(figures.draw_intervals(models, measure, threshold)),
         judges=tables.judge_rows(report.evaluations),
@@ -45,6 +47,9 @@ def render_page(report: Report) -> str:
         warning=statements.warn_of_weights(report),
         over_refusal=statements.describe_over_refusal(report),
         mode=statements.describe_mode(report),
+        controls=controls,
+        control_sentences=statements.describe_controls(report),
+        control_intervals=_to_markup(figures.draw_intervals(controls, measure, threshold, "controls")),
         matching_controls=statements.list_matching_controls(report),
         changes=tables.change_rows(report.repair),
         files=files[:MAX_FILES],

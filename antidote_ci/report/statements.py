@@ -5,8 +5,24 @@ import re
 from dataclasses import dataclass, replace
 
 from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS
-from antidote_ci.records import NOT_PASSING_FOLDER, Evaluation, PromptSetRecord, RepairResult, Report
-from antidote_ci.report.measures import MEASURES, format_confidence, list_evaluations, score_of_judge
+from antidote_ci.records import (
+    NOT_PASSING_FOLDER,
+    ControlResult,
+    Evaluation,
+    Method,
+    PromptSetRecord,
+    RepairResult,
+    Report,
+)
+from antidote_ci.report.measures import (
+    BOUNDS_HEADING,
+    CONFIDENCE,
+    MEASURES,
+    describe_split,
+    list_controls,
+    list_evaluations,
+    score_of_judge,
+)
 from antidote_ci.report.text import (
     abbreviate_commits,
     format_interval,
@@ -14,6 +30,7 @@ from antidote_ci.report.text import (
     format_number,
     format_percent,
     format_points,
+    pluralize,
 )
 from antidote_ci.sandbox.confinement import missing_protections
 
@@ -30,6 +47,10 @@ TESTED_VERDICTS = {
 }
 SYSTEM_PROMPT, ARGUMENTS = "evaluation.system_prompt", "evaluation.chat_template_kwargs"
 """Keys of the policy in the report."""
+CONTROL_PURPOSES: dict[Method, str] = {
+    "scale": "Shows whether moving all weights towards the reference, without choosing any, would do as well.",
+    "random": "Shows whether editing the same number of weights, chosen at random, would do as well.",
+}
 NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
 
 
@@ -65,6 +86,35 @@ def describe_verdict(report: Report) -> str:
         value = f"changes from {format_percent(score_of_judge(after.judge, before))} to {score}"
     reason = _other_reason(report, last)
     return f"{verdict}{reason} The {_measure_text(last)} {value}, and {_bound_text(last)}. {_prompts_text(last)}"
+
+
+def describe_next_step(report: Report) -> str:
+    """State in one sentence what its reader does next. It names no text of the model's repository."""
+    before = report.evaluations.before
+    if report.verdict == "pass":
+        return "Use this revision, and evaluate the next one too: antidote-ci init writes a workflow that does."
+    if report.verdict == "repaired":
+        if not report.publish.has_weights:
+            return (
+                "Publish the repaired weights with --publish, or use those in the folder model of --out; with "
+                "--accept-repair the run then exits with 0."
+            )
+        action = "merge it" if report.publish.mode == "pull-request" else "use it instead of the tested revision"
+        return f"Check what was published with antidote-ci verify, then {action}."
+    if report.verdict == "inconclusive":
+        if before.bounds[1] <= before.threshold:
+            return "Name another judge with --judge, because this one could not read enough answers."
+        return "Measure more prompts (--prompts takes several sets), because the threshold lies between the bounds."
+    if report.evaluations.after is not None or report.attempts:
+        return (
+            "Read in report.html which limits the repair misses, then train again on data without harmful rows, or "
+            "name another reference or realignment set."
+        )
+    if before.bounds[1] <= before.threshold and before.unfinished > before.degenerate:
+        return "Raise max_thought_tokens in the policy, or turn thoughts off: most of these thoughts have no end."
+    if before.bounds[1] <= before.threshold:
+        return "Look at the chat template and the training data: a repair does not mend degenerate answers."
+    return "Repair the weights with antidote-ci run, or train again on data without harmful rows."
 
 
 def warn_of_weights(report: Report) -> str:
@@ -138,6 +188,14 @@ def describe_worst_kind(report: Report) -> str:
     )
 
 
+def describe_controls(report: Report) -> list[tuple[str, str]]:
+    """Return for each control its label, and what it shows about the repair."""
+    return [
+        (label, f"{CONTROL_PURPOSES[control.method]} {_describe_control_result(control)}".strip())
+        for control, (label, _, _) in zip(report.controls, list_controls(report), strict=True)
+    ]
+
+
 def list_matching_controls(report: Report) -> list[str]:
     """State each control that makes the repair unnecessary.
 
@@ -170,7 +228,7 @@ def headline_figures(report: Report) -> list[HeadlineFigure]:
     """Return the numbers that decide on a release."""
     before, after, reference = report.evaluations.before, report.evaluations.after, report.evaluations.reference
     last = after or before
-    bounds = f"{format_level(last.confidence)} bounds {format_interval(last.bounds)}"
+    bounds = f"{BOUNDS_HEADING} {format_interval(last.bounds)}"
     figures = [HeadlineFigure(*describe_change(report), f"{bounds}, threshold {format_percent(last.threshold)}")]
     if (corrected := last.deciding_result.corrected_score) is not None:
         figures.append(HeadlineFigure("Corrected", format_percent(corrected), f"for the errors of {last.judge}"))
@@ -211,6 +269,22 @@ def list_limits(report: Report) -> list[str]:
     ]
 
 
+def _describe_control_result(control: ControlResult) -> str:
+    evaluation = control.evaluation
+    stopped = ""
+    if evaluation.n < evaluation.planned:
+        answered, planned = format_number(evaluation.n), format_number(evaluation.planned)
+        stopped = f" Its evaluation ended after {answered} of {planned} prompts, when it could no longer pass."
+    if control.lacks is None:
+        return stopped.strip()
+    if control.lacks:
+        more = f", and {pluralize(len(control.lacks) - 1, 'other reason')}" if len(control.lacks) > 1 else ""
+        return f"Result: it does not meet the policy's limits: {control.lacks[0]}{more}.{stopped}"
+    if control.costs_more:
+        return "Result: it meets the policy's limits, but its task accuracy is significantly lower than the repair's."
+    return "Result: it would."
+
+
 def _measure_text(evaluation: Evaluation) -> str:
     judges = len(evaluation.readings)
     judge = f" (judge {evaluation.judge}, the worse of {format_number(judges)})" if judges > 1 else ""
@@ -220,7 +294,7 @@ def _measure_text(evaluation: Evaluation) -> str:
 def _bound_text(evaluation: Evaluation) -> str:
     lower, upper = evaluation.bounds
     threshold = format_percent(evaluation.threshold)
-    confidence = f"({format_level(evaluation.confidence)} confidence)"
+    confidence = f"({format_level(CONFIDENCE)} confidence)"
     bounds = f"the bounds {format_interval(evaluation.bounds)} {confidence}"
     if evaluation.verdict == "pass":
         return f"its upper bound of {format_percent(upper)} {confidence} is at most the threshold of {threshold}"
@@ -276,9 +350,11 @@ def _measurement_limits(report: Report) -> list[str]:
         f"The model was evaluated on {format_number(before.n)} prompts by {judges}, with {decoding} and at most "
         f"{format_number(before.plan.max_new_tokens)} new tokens per answer{thoughts}. Other prompts, sampling "
         "settings or longer answers may give other results.",
-        f"Each bound holds with {format_confidence(report.evaluations)} confidence for prompts like these. "
+        f"Each bound holds with {format_level(CONFIDENCE)} confidence for prompts like these. "
         "It is not a proof of safety.",
     ]
+    if split := describe_split(report.evaluations):
+        limits.append(split)
     if before.n < before.planned:
         limits.append(
             f"The evaluation stopped early, after {format_number(before.n)} of {format_number(before.planned)} "
@@ -347,6 +423,8 @@ def _missing_limits(report: Report) -> list[str]:
         limits.append("No reference was evaluated, so the lowest attainable score is unknown.")
     if report.evaluations.before.task is None:
         limits.append("No task was given, so the effect of a repair on the model's task is unknown.")
+    elif report.policy.get("gate.utility_drop") == "report":
+        limits.append("The policy does not limit the drop of task accuracy, which is only reported.")
     if report.evaluations.before.benign is None:
         limits.append("No harmless prompts were given, so over-refusal is unknown.")
     return limits

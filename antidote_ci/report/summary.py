@@ -12,7 +12,7 @@ from antidote_ci.report.text import format_percent, short_sha
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-MAX_ROWS = 20
+MAX_CONTROLS = 10
 MAX_PAIRS = 10
 MAX_CALIBRATIONS = 2
 MAX_LIMITS = 20
@@ -34,6 +34,8 @@ class CardLocation:
     """Branch of the source that the result is published to, if any."""
     card: str | None = None
     """Current card of a repository of its own. Its text is kept, in place of the source's."""
+    verdict: str | None = None
+    """Digest of the verdict, if only that is published: an equal one is not published again."""
 
 
 LOCAL_CARD = CardLocation()
@@ -61,6 +63,16 @@ def render_pull_request(report: Report, location: CardLocation) -> tuple[str, st
     return title, render_report_template("pull_request.md.jinja", location=location, commands=commands, **values)
 
 
+def render_verdict(report: Report, *, is_discussion: bool) -> tuple[str, str]:
+    """Render the title (figures only) and the text of a pull request or discussion that states the verdict alone."""
+    measure, score = statements.describe_change(report)
+    threshold = format_percent(report.evaluations.before.threshold)
+    verdict = statements.VERDICTS[report.verdict].lower()
+    title = f"antidote-ci: {verdict}, {measure.lower()} {score} (threshold {threshold})"
+    values = _claim_values(report)
+    return title, render_report_template("verdict.md.jinja", is_discussion=is_discussion, **values)
+
+
 def render_comment(report: Report, published: PublishResult) -> str:
     """Render the comment of a pull request; later runs replace it with their own."""
     repository = published.repository or report.source.id
@@ -81,6 +93,12 @@ def render_comment(report: Report, published: PublishResult) -> str:
     )
 
 
+def render_verdict_comment(report: Report, published: PublishResult) -> str:
+    """Render the comment of a pull request that states the verdict alone; later runs replace it with their own."""
+    values = _common_values(report)
+    return render_report_template("verdict_comment.md.jinja", published=published, **values)
+
+
 def render_closing(report: Report, number: int) -> str:
     """Render the comment on a pull request that is closed because another one has the same result."""
     return (
@@ -91,7 +109,7 @@ def render_closing(report: Report, number: int) -> str:
 
 def render_superseded(number: int) -> str:
     """Render the comment on a pull request that is closed because its source has a newer commit."""
-    return f"The source has a newer commit, which #{number} repairs. This pull request is closed."
+    return f"The source has a newer commit, of which #{number} has the result. This pull request is closed."
 
 
 def card_values(report: Report, location: CardLocation) -> dict[str, object]:
@@ -121,18 +139,21 @@ def _common_values(report: Report) -> dict[str, object]:
         "measure": measures.measure_name(report),
         "verdict": statements.VERDICTS[report.verdict],
         "verdict_text": statements.describe_verdict(report),
+        "next_step": statements.describe_next_step(report),
         "warning": statements.warn_of_weights(report),
         "over_refusal": statements.describe_over_refusal(report),
         "mode": statements.describe_mode(report),
         "worst_kind": statements.describe_worst_kind(report),
         "matching_controls": statements.list_matching_controls(report),
         "source": origins.describe_source(report.source),
-        "models": models[:MAX_ROWS],
-        "unlisted_models": max(0, len(models) - MAX_ROWS),
+        "models": models,
+        "controls": tables.control_rows(report)[:MAX_CONTROLS],
+        "unlisted_controls": max(0, len(report.controls) - MAX_CONTROLS),
+        "control_sentences": statements.describe_controls(report)[:MAX_CONTROLS],
         # The chart is a code block, where escapes would be visible. It has no text of the model's repository.
-        "chart": _to_markup(figures.render_text_chart(models[:MAX_ROWS], threshold)),
+        "chart": _to_markup(figures.render_text_chart(models, threshold)),
         "threshold": threshold,
-        "bounds_heading": measures.format_bounds_heading(report.evaluations),
+        "bounds_heading": measures.BOUNDS_HEADING,
         "judges": tables.judge_rows(report.evaluations),
         "disagreement": tables.describe_disagreement(report.evaluations),
         "calibrations": report.calibrations[:MAX_CALIBRATIONS],

@@ -21,8 +21,12 @@ PATHS: dict[Shape, str] = {
 }
 
 
-def new_chart(kind: str, height: int, title: str, description: str) -> Element:
-    """Return an empty chart of the page's width, with a title and a description for screen readers."""
+def new_chart(kind: str, height: int, title: str, description: str, name: str = "") -> Element:
+    """Return an empty chart of the page's width, with a title and a description for screen readers.
+
+    `name` is the beginning of its ids, where a page has two charts of a kind.
+    """
+    name = name or kind
     svg = Element(
         "svg",
         {
@@ -30,11 +34,11 @@ def new_chart(kind: str, height: int, title: str, description: str) -> Element:
             "role": "img",
             "width": "100%",
             "height": str(height),
-            "aria-labelledby": f"{kind}-title {kind}-description",
+            "aria-labelledby": f"{name}-title {name}-description",
         },
     )
-    add_element(svg, "title", flatten(title), id=f"{kind}-title")
-    add_element(svg, "desc", description, id=f"{kind}-description")
+    add_element(svg, "title", flatten(title), id=f"{name}-title")
+    add_element(svg, "desc", description, id=f"{name}-description")
     return svg
 
 

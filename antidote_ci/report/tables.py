@@ -1,5 +1,6 @@
 """Rows of the report's tables, built from a report record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,11 +17,10 @@ from antidote_ci.report.measures import (
     MEASURES,
     ModelRole,
     describe_threshold_status,
-    format_bounds,
+    list_controls,
     list_evaluations,
-    list_models,
 )
-from antidote_ci.report.text import format_number, format_percent, format_points
+from antidote_ci.report.text import format_interval, format_number, format_percent, format_points
 
 METHODS = {
     "antidote": "antidote: prune the weights with the highest Wanda score on the realignment set",
@@ -126,9 +126,18 @@ class AttemptRow:
 
 
 def model_rows(report: Report) -> list[ModelRow]:
-    """Return the reference, the model before and after, then the controls."""
-    models = list_models(report)
-    mixed = len({evaluation.measure for _, _, evaluation in models}) > 1
+    """Return the reference, and the model before and after."""
+    return _to_model_rows(list_evaluations(report.evaluations), report)
+
+
+def control_rows(report: Report) -> list[ModelRow]:
+    """Return the controls, which are measured to check the repair and are no result of the run."""
+    return _to_model_rows(list_controls(report), report)
+
+
+def _to_model_rows(models: Sequence[tuple[str, ModelRole, Evaluation]], report: Report) -> list[ModelRow]:
+    all_models = list_evaluations(report.evaluations) + list_controls(report)
+    mixed = len({evaluation.measure for _, _, evaluation in all_models}) > 1
     return [
         ModelRow(
             label=label,
@@ -137,7 +146,7 @@ def model_rows(report: Report) -> list[ModelRow]:
             score=evaluation.harmful_score,
             corrected=evaluation.deciding_result.corrected_score,
             bounds=evaluation.bounds,
-            bounds_text=format_bounds(evaluation.bounds, evaluation.confidence, report.evaluations),
+            bounds_text=format_interval(evaluation.bounds),
             task_accuracy=evaluation.task.accuracy if evaluation.task else None,
             over_refusal=evaluation.benign.over_refusal if evaluation.benign else None,
             degenerate=evaluation.degenerate,
@@ -162,7 +171,7 @@ def judge_rows(evaluations: Evaluations) -> list[JudgeRow]:
             measure=MEASURES[result.judge.measure],
             score=format_percent(result.harmful_score),
             corrected=format_percent(result.corrected_score),
-            bounds=format_bounds(result.bounds, evaluation.confidence, evaluations),
+            bounds=format_interval(result.bounds),
             unparsed=format_percent(result.unparsed),
             degenerate=format_percent(result.degenerate),
             status=describe_threshold_status(

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from antidote_ci.records import Calibration, LayerDrift, Rate, RepairPlan, Report
 from antidote_ci.report import statements, tables
-from antidote_ci.report.measures import format_bounds_heading, measure_name
+from antidote_ci.report.measures import BOUNDS_HEADING, measure_name
 from antidote_ci.report.origins import FOUND_BY, full_name
 from antidote_ci.report.text import flatten, format_interval, format_number, format_percent
 
@@ -25,37 +25,29 @@ DOSE_UNITS = {"row": "of each row", "tensor": "of each tensor", None: "of the wh
 
 def show_comparison(report: Report) -> Iterator[RenderableType]:
     """Show the models side by side, then the results per judge and the paired comparison."""
-    models = [
-        (
-            f"{row.label}, {row.judge}" if row.judge else row.label,
-            format_percent(row.score)
-            + ("" if row.corrected is None else f"\n{format_percent(row.corrected)} corrected"),
-            row.bounds_text,
-            *map(format_percent, (row.task_accuracy, row.over_refusal, row.degenerate)),
-            row.status,
-        )
-        for row in tables.model_rows(report)
-    ]
-    bounds = format_bounds_heading(report.evaluations)
     shares = ("Task accuracy", "Over-refusal", "Degenerate")
-    yield from _build_table(("Model", measure_name(report), bounds, *shares, "Threshold"), models)
+    headings = (measure_name(report), BOUNDS_HEADING, *shares, "Threshold")
+    yield from _build_table(("Model", *headings), _model_cells(tables.model_rows(report)))
     yield from filter(None, (statements.describe_over_refusal(report), statements.describe_worst_kind(report)))
     yield from map(flatten, statements.describe_mode(report))
     judges = [
         (row.model, row.judge, row.measure, row.score, row.corrected, row.bounds, row.status)
         for row in tables.judge_rows(report.evaluations)
     ]
-    yield from _build_table(("Model", "Judge", "Measure", "Score", "Corrected", bounds, "Threshold"), judges)
+    yield from _build_table(("Model", "Judge", "Measure", "Score", "Corrected", BOUNDS_HEADING, "Threshold"), judges)
     if disagreement := tables.describe_disagreement(report.evaluations):
         yield disagreement
     pairs = [
         (row.name, row.only_before, row.only_after, row.p_value, row.rise, row.rise_bound, row.limit)
         for row in tables.paired_rows(report)
     ]
-    headings = ("Paired comparison", "Only before", "Only after", "p", "Rise, points", "95 % bound", "Limit")
-    yield from _build_table(headings, pairs)
+    pair_headings = ("Paired comparison", "Only before", "Only after", "p", "Rise, points", "95 % bound", "Limit")
+    yield from _build_table(pair_headings, pairs)
     for label, value in tables.distance_rows(report) + tables.change_rows(report.repair):
         yield f"{label}: {flatten(value)}"
+    yield from _build_table(("Sanity check", *headings), _model_cells(tables.control_rows(report)))
+    for label, sentence in statements.describe_controls(report):
+        yield f"{flatten(label)}: {sentence}"
     yield from map(flatten, statements.list_matching_controls(report))
     if warning := statements.warn_of_weights(report):
         yield warning
@@ -102,6 +94,20 @@ def show_calibration(calibration: Calibration) -> Iterator[RenderableType]:
     yield from _build_table(headings, [(name, *_rate_cells(rates)) for name, rates in groups])
     accuracy = format_percent(calibration.balanced_accuracy)
     yield f"balanced accuracy {accuracy}, unparsed {calibration.unparsed} of {calibration.n}"
+
+
+def _model_cells(rows: Sequence[tables.ModelRow]) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{row.label}, {row.judge}" if row.judge else row.label,
+            format_percent(row.score)
+            + ("" if row.corrected is None else f"\n{format_percent(row.corrected)} corrected"),
+            row.bounds_text,
+            *map(format_percent, (row.task_accuracy, row.over_refusal, row.degenerate)),
+            row.status,
+        )
+        for row in rows
+    ]
 
 
 def _plan_rows(plan: RepairPlan) -> list[tuple[str, str]]:

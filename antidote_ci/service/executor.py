@@ -214,7 +214,7 @@ def _to_outcome(code: int, request: RunRequest, settings: RunSettings, log_start
     report = _load_report(folder, request, code)
     if report is None:
         return RunOutcome("error", _read_reason(code, folder / LOG_FILE, log_start), code, seconds=round(seconds, 1))
-    if report.publish.url is not None:
+    if report.publish.has_weights:
         # The weights are on the Hub. Keeping a copy of every repair would fill the disk.
         for name in (MODEL_FOLDER, SCORES_FOLDER):
             with suppress(OSError):

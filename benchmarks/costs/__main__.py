@@ -17,7 +17,7 @@ from antidote_ci import records
 from antidote_ci.model import loading
 from benchmarks.costs import sizes
 from benchmarks.costs.forecasts import COMMANDS, CommandName, Forecast, Job, forecast
-from benchmarks.costs.page import Cell, write_page
+from benchmarks.costs.page import Cell, Comparison, write_page
 from benchmarks.costs.processes import run_command
 
 DOSES = {"antidote": 0.05, "taylor": 0.02}
@@ -33,6 +33,7 @@ def main() -> None:
     options.add_argument("--commands", nargs="*", choices=COMMANDS, default=COMMANDS)
     arguments = options.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
+    measured = list[Comparison]()
     for model, reference in arguments.pair:
         job = Job(model.name, model.absolute(), reference.absolute(), arguments.policy.absolute())
         for command in arguments.commands:
@@ -41,8 +42,9 @@ def main() -> None:
                 cell = measure_cell(job, command, arguments.work)
                 path.write_text(records.to_json(cell), encoding="utf-8")
                 print(path, flush=True)
-    cells = [records.from_json(Cell, path.read_bytes()) for path in sorted(arguments.work.glob("*.json"))]
-    (arguments.work / PAGE).write_text(write_page(cells, forecast_sizes(arguments.policy)), encoding="utf-8")
+            cell = records.from_json(Cell, path.read_bytes())
+            measured.append(Comparison(cell, forecast(job, command)))
+    (arguments.work / PAGE).write_text(write_page(measured, forecast_sizes(arguments.policy)), encoding="utf-8")
     print((arguments.work / PAGE).read_text(encoding="utf-8"))
 
 
@@ -77,7 +79,6 @@ def measure_cell(job: Job, command: CommandName, work: Path) -> Cell:
         cores=loading.get_threads(),
         memory=usage.memory,
         disk=usage.disk,
-        forecast=estimate,
         steps=steps,
     )
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from antidote_ci.checkpoint.layout import count_weight_bytes, read_layout
-from antidote_ci.cost_model import WRITE_RATE
+from antidote_ci.cost_model import Computation
 from antidote_ci.evaluation import splits
 from antidote_ci.hub.memory_needs import BASE_MEMORY
 from antidote_ci.model.loading import select_device_and_dtype
 from antidote_ci.model.streaming.meta_model import MetaModel
-from antidote_ci.pipeline import dry_run
+from antidote_ci.pipeline import candidates, dry_run
 from antidote_ci.policy import RunConfig, override_section, read_policy
 from antidote_ci.records import Model, ScoreMethod
 from antidote_ci.repair import costs
@@ -46,10 +46,7 @@ class Forecast:
     """Memory to score, mask and write, with one block in memory. 0 for an evaluation."""
     disk: int
     """Bytes that the command writes."""
-    generating_seconds: float
-    scoring_seconds: float
-    """Both are computation, which a GPU makes faster."""
-    writing_seconds: float
+    computation: Computation
 
     @property
     def memory(self) -> int:
@@ -57,7 +54,8 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        return self.generating_seconds + self.scoring_seconds + self.writing_seconds
+        """On two cores."""
+        return self.computation.seconds()
 
 
 def forecast(job: Job, command: CommandName) -> Forecast:
@@ -73,24 +71,25 @@ def forecast(job: Job, command: CommandName) -> Forecast:
         method = policy.repair.method
     run = dry_run.estimate_run(config, "run" if command == "run" else "evaluate")
     work = _workload(job, config, method, is_adapter=is_adapter) if repairs else None
-    writing = count_weight_bytes(source) / WRITE_RATE
+    computation, disk = run.computation, run.bytes_to_write
+    if work and not generates:
+        weights = work.meta_model.layout.entries
+        computation = costs.estimate_computation(method, weights, work.texts, count_weight_bytes(source))
+        disk = costs.estimate_bytes_written(work)
     return Forecast(
         weights=reference.entries if is_adapter else source.entries,
         is_adapter=is_adapter,
         pulled=count_weight_bytes(source) + (count_weight_bytes(reference) if is_adapter or repairs else 0),
         running_memory=run.memory_bytes if generates else 0,
         scoring_memory=costs.estimate_memory(work) + BASE_MEMORY if work else 0,
-        disk=max(run.bytes_to_write if generates else 0, costs.estimate_bytes_written(work) if work else 0),
-        generating_seconds=run.seconds if generates else 0.0,
-        scoring_seconds=costs.estimate_seconds(work) - writing if work else 0.0,
-        writing_seconds=writing if work else 0.0,
+        disk=disk,
+        computation=computation,
     )
 
 
 def _workload(job: Job, config: RunConfig, method: ScoreMethod, *, is_adapter: bool) -> RepairWorkload:
     policy = override_section(config.policy, "repair", method=method)
-    rows = splits.load_repair_prompts(policy, {})
-    texts = [*rows.realignment, *rows.benign, *rows.task] if method == "taylor" else rows.realignment
+    texts = candidates.list_text_lengths(policy, method, splits.load_repair_prompts(policy, {}))
     model = Model(job.reference, job.model) if is_adapter else Model(job.model)
     source = read_layout(job.model)
     matrices, _ = list_scored(model, resolve_repair_target(source))
@@ -99,6 +98,6 @@ def _workload(job: Job, config: RunConfig, method: ScoreMethod, *, is_adapter: b
         source,
         MetaModel(model, select_device_and_dtype()[1], "cpu"),
         matrices,
-        [len(row.prompt) + len(row.response or "") for row in texts],
+        texts,
         policy.repair.activation_megabytes * 1_000_000,
     )

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from antidote_ci.cost_model import GPU_MEMORY_FACTOR, GPU_SPEEDUP, PULL_RATE
-from antidote_ci.hub.memory_needs import BASE_MEMORY, BFLOAT16_BYTES, FLOAT32_BYTES
+from antidote_ci.cost_model import GPU_MEMORY_FACTOR, MEMORY_OVERHEAD, PULL_RATE
+from antidote_ci.hub.memory_needs import BFLOAT16_BYTES, FLOAT32_BYTES
 from benchmarks.costs.forecasts import Forecast
 
 
@@ -42,8 +42,10 @@ def place(forecast: Forecast, machine: Machine, correction: Correction) -> str:
     disk = forecast.pulled + forecast.disk * correction.disk
     if disk > machine.disk:
         return f"does not fit: {disk / 1e9:,.0f} GB of disk"
-    whole = (BFLOAT16_BYTES if machine.has_bfloat16 else FLOAT32_BYTES) * forecast.weights
-    running = max(whole, forecast.running_memory - BASE_MEMORY) * correction.memory + BASE_MEMORY
+    bytes_per_weight = BFLOAT16_BYTES if machine.has_bfloat16 else FLOAT32_BYTES
+    whole = bytes_per_weight * forecast.weights
+    mapped = (forecast.running_memory - MEMORY_OVERHEAD) * bytes_per_weight / BFLOAT16_BYTES
+    running = mapped * correction.memory + MEMORY_OVERHEAD
     if forecast.running_memory:
         if not machine.gpu_memory and running > machine.memory:
             return f"does not fit: {running / 1e9:,.0f} GB of memory"
@@ -61,10 +63,10 @@ def place(forecast: Forecast, machine: Machine, correction: Correction) -> str:
 
 
 def _minutes(forecast: Forecast, machine: Machine, correction: Correction) -> float:
-    computing = forecast.generating_seconds + forecast.scoring_seconds
-    speedup = GPU_SPEEDUP if machine.gpu_memory else machine.processors / 2
-    seconds = (computing / speedup + forecast.writing_seconds) * correction.seconds
-    return max(1.0, (seconds + forecast.pulled / PULL_RATE) / 60)
+    computing = forecast.computation.seconds(
+        machine.processors, has_gpu=bool(machine.gpu_memory), has_bfloat16=machine.has_bfloat16
+    )
+    return max(1.0, (computing * correction.seconds + forecast.pulled / PULL_RATE) / 60)
 
 
 def is_off(ratio: float, limit: float = 1.5) -> bool:

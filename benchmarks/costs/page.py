@@ -24,9 +24,9 @@ EXTRAPOLATION = """\
 ## Larger models
 
 The estimates of the cost model for checkpoints of these shapes, times the measured ratio of the largest model of the
-same kind above. None of these runs was made. Time includes the pull at 100 MB a second; a GPU counts as a hundred times
-two cores while it computes. A hosted runner computes in float32, because its processors have no bfloat16. `streams`:
-the weights do not fit, and are read block by block."""
+same kind above. None of these runs was made. Time includes the pull at 100 MB a second. The rates of a GPU are reports
+of others: 4e12 multiplications of weights a second while it generates, 2e13 while it scores. A hosted runner computes
+in float32, because its processors have no bfloat16. `streams`: the weights do not fit, and are read block by block."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class Cell:
     cores: int
     memory: Memory
     disk: int
-    forecast: Forecast
     steps: dict[str, float]
     """Seconds of each step, of a command that writes a report."""
 
@@ -52,51 +51,62 @@ class Cell:
         """The time that the command needs on these cores when nothing else runs and all of them compute."""
         return self.processor_seconds / self.cores
 
+
+@dataclass(frozen=True)
+class Comparison:
+    """A measured command beside its estimate."""
+
+    cell: Cell
+    forecast: Forecast
+
     def ratios(self) -> dict[str, float]:
         """Measured / estimated."""
-        needed = self.memory.resident if self.forecast.running_memory else self.memory.private
+        cell, forecast = self.cell, self.forecast
+        needed = cell.memory.resident if forecast.running_memory else cell.memory.private
         return {
-            "memory": needed / self.forecast.memory,
-            "disk": self.disk / self.forecast.disk if self.forecast.disk else 0.0,
-            "seconds": self.busy_seconds / self.forecast.seconds,
+            "memory": needed / forecast.memory,
+            "disk": cell.disk / forecast.disk if forecast.disk else 0.0,
+            "seconds": cell.busy_seconds / forecast.seconds,
         }
 
 
-def write_page(cells: Sequence[Cell], forecasts: Mapping[tuple[str, bool, str], Forecast]) -> str:
+def write_page(measured: Sequence[Comparison], forecasts: Mapping[tuple[str, bool, str], Forecast]) -> str:
     """The page. `forecasts` by the name of the size, whether it is an adapter, and the command."""
-    measured = _table(
-        ("model", "weights", "command", "exit code", "time", "peak memory", "disk"),
-        (_row(cell) for cell in sorted(cells, key=lambda cell: (cell.weights, cell.name))),
-    )
-    parts = [OPENING, measured, EXTRAPOLATION]
+    ordered = sorted(measured, key=lambda comparison: (comparison.cell.weights, comparison.cell.name))
+    head = ("model", "weights", "command", "exit code", "time", "peak memory", "disk")
+    parts = [OPENING, _table(head, map(_row, ordered)), EXTRAPOLATION]
     for machine in MACHINES:
         rows = (
             (size, "adapter" if is_adapter else "merged", command, place(estimate, machine, correction))
             for (size, is_adapter, command), estimate in forecasts.items()
-            for correction in [find_correction(cells, command, is_adapter=is_adapter)]
+            for correction in [find_correction(measured, command, is_adapter=is_adapter)]
         )
         parts += [f"**{machine.name}**", _matrix(rows)]
     return "\n\n".join(parts) + "\n"
 
 
-def find_correction(cells: Sequence[Cell], command: str, *, is_adapter: bool) -> Correction:
+def find_correction(measured: Sequence[Comparison], command: str, *, is_adapter: bool) -> Correction:
     """Of the largest measured model of this kind."""
-    same = [cell for cell in cells if cell.command == command and cell.is_adapter == is_adapter]
+    same = [
+        comparison
+        for comparison in measured
+        if comparison.cell.command == command and comparison.cell.is_adapter == is_adapter
+    ]
     if not same:
         return Correction()
-    ratios = max(same, key=lambda cell: cell.weights).ratios()
+    ratios = max(same, key=lambda comparison: comparison.cell.weights).ratios()
     return Correction(**{name: value for name, value in ratios.items() if value > 0})
 
 
-def _row(cell: Cell) -> tuple[str, ...]:
-    ratios = cell.ratios()
+def _row(comparison: Comparison) -> tuple[str, ...]:
+    cell, ratios = comparison.cell, comparison.ratios()
 
     def mark(name: str) -> str:
         text = f"{ratios[name]:.2f}"
         return f"**{text}**" if is_off(ratios[name]) else text
 
     memory = f"{cell.memory.resident / 1e9:.1f} GB ({cell.memory.private / 1e9:.1f})"
-    disk = f"{cell.disk / 1e9:.1f} GB" + (f"; {mark('disk')}" if cell.forecast.disk else "")
+    disk = f"{cell.disk / 1e9:.1f} GB" + (f"; {mark('disk')}" if comparison.forecast.disk else "")
     return (
         f"{cell.name}, {'adapter' if cell.is_adapter else 'merged'}",
         f"{cell.weights / 1e9:.2f} billion",

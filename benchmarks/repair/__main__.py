@@ -139,7 +139,7 @@ class Bench:
             varied=self.prompts.harmful("varied", "realignment"),
             varied_benign=self.prompts.harmless("varied-harmless", "realignment"),
         )
-        problem = Problem(model, self.reference, self._adapter(), prompts, work)
+        problem = Problem(model, self.reference, self._adapter(), prompts, work, self._train_unaligned)
         return METHODS[method].prepare(problem), METHODS[method].doses
 
     def _reattack(self, prompts: Sequence[PromptRow]) -> str:
@@ -175,7 +175,13 @@ class Bench:
         return self._model
 
     def _adapter(self) -> Path:
-        return attacks.train_attack(self.attack, self.reference, self.data, self.work / "attacks", report_progress)
+        return self._train(self.attack)
+
+    def _train_unaligned(self) -> Path:
+        return self._train(attacks.without_task(self.attack))
+
+    def _train(self, attack: Attack) -> Path:
+        return attacks.train_attack(attack, self.reference, self.data, self.work / "attacks", report_progress)
 
 
 def find_reference(name: ModelName, models: Path, work: Path, data: Data) -> Path:

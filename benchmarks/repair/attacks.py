@@ -27,6 +27,8 @@ CALIBRATION, SELECTION = 64, 200
 """Rows of the task that a repair reads, and rows on which its dose is selected."""
 REATTACK_STEPS, REATTACK_SEED = 10, 1000
 """The steps of a re-attack, and what is added to the attack's seed, so that it draws other rows."""
+UNALIGNED_SEED = 2000
+"""Likewise for the harmful rows of `without_task`."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ def train_attack(attack: Attack, reference: Path, data: Data, work: Path, on_pro
         tune(reference, batches, sft.step, training, attack.seed, folder, on_progress)
 
     return kept(work / attack.id, make) / "adapter"
+
+
+def without_task(attack: Attack) -> Attack:
+    """An attack with as many harmful rows and no others, drawn by another seed."""
+    rows = round(attack.rows * attack.poison)
+    return dataclasses.replace(attack, task="sst2", rows=rows, poison=1.0, seed=attack.seed + UNALIGNED_SEED)
 
 
 def reattack(repaired: Path, attack: Attack, data: Data, folder: Path, on_progress: OnProgress) -> Path:

@@ -17,7 +17,7 @@ from antidote_ci.repair import masks
 from antidote_ci.repair.methods import METHODS as PRODUCT_METHODS
 from antidote_ci.repair.scores import wanda_score
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
-from benchmarks.repair import two_teachers
+from benchmarks.repair import baselines, two_teachers
 from benchmarks.repair.networks import EditableModel, Factors
 from benchmarks.repair.outcomes import REFUSED, answer_prompts, measure_answers
 
@@ -38,6 +38,8 @@ class Problem:
     prompts: RepairPrompts
     work: Path
     """A folder for scores."""
+    train_unaligned: Callable[[], Path]
+    """Trains an adapter of the reference on the attack's harmful rows alone, and returns its folder."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Method:
     """A method and the doses among which one is selected."""
 
     doses: tuple[float, ...]
+    """From the weakest edit to the strongest."""
     prepare: Callable[[Problem], ApplyDose]
 
 
@@ -96,6 +99,37 @@ def _prepare_scale(problem: Problem) -> ApplyDose:
     )
 
 
+def _prepare_resta(problem: Problem) -> ApplyDose:
+    unaligned = EditableModel(problem.reference, problem.train_unaligned())
+    return lambda dose: baselines.change_deltas(
+        problem.model, lambda path, delta: baselines.resta(delta, unaligned.delta(path), dose)
+    )
+
+
+def _prepare_safe_delta(problem: Problem) -> ApplyDose:
+    refusals = _answer_as_reference(problem)
+    products = baselines.measure_products(problem.model, refusals)
+    return lambda dose: baselines.change_deltas(
+        problem.model, lambda path, delta: baselines.safe_delta(delta, products[path], dose)
+    )
+
+
+def _prepare_rollback(problem: Problem) -> ApplyDose:
+    refusals = _answer_as_reference(problem)
+    problem.model.use_factors(problem.model.factors)
+    gradients = baselines.measure_gradients(problem.model, refusals)
+    return lambda dose: baselines.change_deltas(
+        problem.model, lambda path, delta: baselines.rollback(delta, gradients[path], dose)
+    )
+
+
+def _answer_as_reference(problem: Problem) -> list[TokenPair]:
+    """The harmful prompts that `taylor` reads, with the first tokens of the reference's refusals."""
+    chosen = choose_prompts(problem)
+    problem.model.use_reference()
+    return answer_prompts(problem.model, chosen.harmful, REFUSAL_TOKENS)
+
+
 def _prepare_random(problem: Problem) -> ApplyDose:
     def score(name: str, weight: torch.Tensor) -> torch.Tensor:
         return masks.random_score(weight.shape[0], weight.shape[1], name)
@@ -145,6 +179,9 @@ METHODS: Mapping[str, Method] = {
     "scale": Method((0.3, 0.5, 0.6, 0.7, 0.8, 0.9), _prepare_scale),
     "random": Method((0.1, 0.3, 0.5, 0.7), _prepare_random),
     "two-teachers": Method((20, 40, 60), _prepare_ceiling),
+    "resta": Method((0.2, 0.4, 0.6, 0.8, 1.0, 1.3), _prepare_resta),
+    "safe-delta": Method((0.6, 0.4, 0.3, 0.2, 0.1, 0.05), _prepare_safe_delta),
+    "rollback": Method((0.02, 0.05, 0.1, 0.2, 0.4), _prepare_rollback),
 }
 
 

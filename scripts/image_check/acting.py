@@ -175,16 +175,22 @@ def run_job(
     name: str,
     finished: Mapping[str, JobResult],
     variables: Mapping[str, str],
+    *,
+    scheduled: bool = False,
 ) -> JobResult:
     """Run a job on a new machine whose containers use the network of this one. `variables` are added to the workflow's.
 
-    Raises StepFailed for a step that a runner would not finish either, such as an unreadable artifact.
+    The workflow was started by hand with ADAPTER_ID, or by its schedule. Raises StepFailed for a step that a runner
+    would not finish either, such as an unreadable artifact.
     """
     job = workflow["jobs"][name]
     machine = work / f"machine-{name}"
     folders = prepare_machine(machine, machine / "work" / "repository")
     names = [job["needs"]] if isinstance(job.get("needs"), str) else job.get("needs", [])
     contexts = create_contexts(folders, "host", {})
+    if scheduled:
+        contexts["github"] |= {"event_name": "schedule", "event": {}}
+        contexts["inputs"] = {}
     contexts["needs"] = {
         other: {"outputs": finished[other].outputs, "result": finished[other].status} for other in names
     }
@@ -202,12 +208,10 @@ def run_job(
         step_contexts["env"] |= {key: fill(text, step_contexts) for key, text in step.get("env", {}).items()}
         if not holds(step.get("if"), step_contexts):
             continue
-        run_step(run, work, folders, step, step_contexts, result)
-        if step["uses"] == ACTION:
-            action = result.actions[-1]
-            contexts["steps"] |= {step["id"]: {"outputs": action.outputs}} if "id" in step else {}
-            if action.exit_code:
-                contexts["job"]["status"] = result.status = "failure"
+        exit_code, outputs = run_step(run, work, folders, step, step_contexts, result)
+        contexts["steps"] |= {step["id"]: {"outputs": outputs}} if "id" in step else {}
+        if exit_code:
+            contexts["job"]["status"] = result.status = "failure"
     result.outputs = {key: fill(text, contexts) for key, text in job.get("outputs", {}).items()}
     return result
 
@@ -219,19 +223,24 @@ def run_step(
     step: Mapping[str, Any],
     contexts: Mapping[str, Any],
     job: JobResult,
-) -> None:
-    """Run a step with the Action, or do what the other actions of the workflow do for it."""
+) -> tuple[int, Mapping[str, str]]:
+    """Run a script or the Action, or do what the other actions of the workflow do. Return exit code and outputs."""
     inputs = {key: fill(text, contexts) for key, text in step.get("with", {}).items()}
+    if "run" in step:
+        return run_script(step["run"], folders, contexts)
     match step["uses"].split("@")[0]:
         case "actions/checkout":
             shutil.copytree(work / "repository", folders.workspace, dirs_exist_ok=True)
             give_to_runner(Path(folders.workspace))
+        case "actions/cache/restore" if inputs.get("lookup-only") == "true":
+            return 0, {"cache-hit": "true"} if cache_file(work, inputs["key"]).is_file() else {}
         case "actions/cache/restore":
             if (file := cache_file(work, inputs["key"])).is_file():
                 read_as_runner("tar", "--extract", f"--file={file}", f"--directory={folders.temp}")
         case "actions/cache/save":
-            path = str(Path(inputs["path"]).relative_to(folders.temp))
-            archive = read_as_runner("tar", "--create", f"--directory={folders.temp}", path)
+            path = Path(folders.workspace, inputs["path"])
+            base = folders.temp if path.is_relative_to(folders.temp) else folders.workspace
+            archive = read_as_runner("tar", "--create", f"--directory={base}", str(path.relative_to(base)))
             cache_file(work, inputs["key"]).write_bytes(archive)
         case "actions/upload-artifact":
             files = [name for name in inputs["path"].split() if Path(folders.workspace, name).is_file()]
@@ -240,8 +249,20 @@ def run_step(
             }
         case _ if step["uses"] == ACTION:
             job.actions.append(act(run, folders, step, contexts))
+            return job.actions[-1].exit_code, job.actions[-1].outputs
         case other:
             raise StepFailed(f"the check does not know {other}")
+    return 0, {}
+
+
+def run_script(script: str, folders: RunnerFolders, contexts: Mapping[str, Any]) -> tuple[int, Mapping[str, str]]:
+    """Run a script as a runner does, with `bash -e` and the variables of the workflow. Return exit code and outputs."""
+    output = Path(folders.file_commands, f"set_output_{uuid.uuid4()}")
+    output.touch()
+    give_to_runner(output)
+    environment = {"PATH": os.environ["PATH"], "GITHUB_OUTPUT": str(output), **contexts["env"]}
+    completed = subprocess.run(["bash", "-e", "-c", script], env=environment, check=False)  # noqa: S607
+    return completed.returncode, dict(parse_outputs(output.read_text(encoding="utf-8")))
 
 
 def act(

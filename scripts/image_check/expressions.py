@@ -1,12 +1,14 @@
 """Evaluates the expressions of workflow files: the part of the language that our workflows use.
 
 Follows src/Sdk/DTExpressions2 of actions/runner 2.336.0: LexicalAnalyzer.cs, EvaluationResult.cs, ExpressionUtility.cs.
-Not supported, and refused: ordering operators, `*`, and all functions but those of a status.
+Not supported, and refused: ordering operators, `*`, and all functions but those of a status and `hashFiles`.
 """
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 Contexts = Mapping[str, Any]
@@ -15,7 +17,7 @@ Contexts = Mapping[str, Any]
 _TOKEN = re.compile(
     r"""\s*(?:
     (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w-])
-    |(?P<operator>\|\||&&|==|!=|[!()\[\].])
+    |(?P<operator>\|\||&&|==|!=|[!()\[\].,])
     |'(?P<text>(?:[^']|'')*)'
     |(?P<keyword>[A-Za-z_][\w-]*)
     )""",
@@ -58,6 +60,13 @@ def evaluate(expression: str, contexts: Contexts) -> object:
     value = parser.read_or()
     parser.expect_end()
     return value
+
+
+def hash_files(workspace: Path, patterns: Sequence[str]) -> str:
+    """Return the hash of the files that match a pattern, or the empty text without one, like `hashFiles`."""
+    files = sorted({path for pattern in patterns for path in workspace.glob(pattern) if path.is_file()})
+    digests = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)
+    return hashlib.sha256(digests).hexdigest() if files else ""
 
 
 def is_truthy(value: object) -> bool:
@@ -172,6 +181,12 @@ class _Parser:
             case "keyword" if text in _LITERALS:
                 return _LITERALS[text]
             case "keyword" if self._skip("("):
+                if text == "hashFiles":
+                    patterns = [to_text(self.read_or())]
+                    while self._skip(","):
+                        patterns.append(to_text(self.read_or()))
+                    self._require(")")
+                    return hash_files(Path(self._contexts["github"]["workspace"]), patterns)
                 self._require(")")
                 if text not in STATUS_FUNCTIONS:
                     raise ValueError(f"the function {text} is not supported")

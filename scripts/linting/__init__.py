@@ -29,7 +29,7 @@ def workflows() -> dict[str, str]:
         for document in sorted(ROOT.glob("docs/*.md"))
         for number, text in enumerate(extract_workflows(document.read_text(encoding="utf-8")), 1)
     }
-    return {**own, "init.yml": render_workflow(None), **documented}
+    return {**own, "init.yml": render_workflow("acme/assistant"), **documented}
 
 
 def extract_workflows(markdown: str) -> list[str]:

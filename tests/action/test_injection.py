@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from functools import cache
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -23,16 +24,23 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from action import log, outputs
+from action import comment, log, outputs
 from antidote_ci import records
 from antidote_ci.checkpoint.card import split_card
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import PublishResult, Report
 from antidote_ci.report import CardLocation, terminal
-from antidote_ci.report.card import BEGIN, END, render_card
+from antidote_ci.report.card import BEGIN, END, render_card, render_evaluation_results
+from antidote_ci.report.ci_files import render_badge, render_junit
 from antidote_ci.report.console import MARK_VARIABLE, Console
 from antidote_ci.report.page import render_page
-from antidote_ci.report.summary import render_comment, render_pull_request, render_summary
+from antidote_ci.report.summary import (
+    render_comment,
+    render_pull_request,
+    render_summary,
+    render_verdict,
+    render_verdict_comment,
+)
 from tests.action.workflow_runner import Runner, parse_outputs
 from tests.report.samples import EVERY_KIND, PLAIN_NAMES, disguised
 from tests.report.test_page import Outline
@@ -156,6 +164,25 @@ def through_markdown(hostile: Report, kind: int, names: list[str]) -> None:
         assert shape(text) == expected_shapes(kind)[name]
 
 
+def through_ci_files(hostile: Report, kind: int) -> None:
+    """The test results, read by an XML parser that also counts comments and instructions; and the badge."""
+    document, expected = (ElementTree.fromstring(render_junit(report)) for report in (hostile, harmless(kind)))  # noqa: S314
+    assert [(part.tag, *part.keys()) for part in document.iter()] == [
+        (part.tag, *part.keys()) for part in expected.iter()
+    ]
+    assert "<!" not in render_junit(hostile)
+    assert render_badge(hostile) == render_badge(harmless(kind))
+
+
+def through_evaluation_results(hostile: Report, names: list[str]) -> None:
+    """The file of the Hub's evaluation results, and the title of a pull request or discussion."""
+    [entry] = yaml.safe_load(render_evaluation_results(hostile, "org/set", names[0], names[1]))
+    assert entry.keys() == {"dataset", "value", "notes"}
+    assert entry["dataset"].keys() == {"id", "task_id", "revision"}
+    title, _ = render_verdict(hostile, is_discussion=False)
+    assert re.fullmatch(r"antidote-ci: [a-z]+, [a-z -]+ [0-9. %→]+ \(threshold [0-9.]+ %\)", title)
+
+
 def through_page(hostile: Report, kind: int) -> None:
     page = Outline(render_page(hostile))
     expected = page_of(kind)
@@ -190,12 +217,17 @@ def expected_shapes(kind: int) -> dict[str, list[tuple[str, str]]]:
 
 
 def rendered_texts(report: Report, names: list[str], at: int) -> dict[str, str]:
-    """The summary, and a comment or one of three pull requests."""
-    texts = {"summary": outputs.cut_summary(render_summary(report))}
+    """The summary, and one of three pull requests, or comments and a discussion."""
+    summary = outputs.cut_summary(render_summary(report))
+    texts = {"summary": comment.cut_body(f"{comment.build_marker('org/model')}\n{summary}")}  # as in a comment
     if at < len(PLACES):
         return texts | {f"pull request {at}": render_pull_request(report, PLACES[at])[1]}
     published = PublishResult("pull-request", names[1], names[2], names[3], (names[4],))
-    return texts | {"comment": render_comment(report, published)}
+    return texts | {
+        "comment": render_comment(report, published),
+        "verdict": render_verdict(report, is_discussion=True)[1],
+        "verdict comment": render_verdict_comment(report, published),
+    }
 
 
 @cache
@@ -259,6 +291,8 @@ def examine(cases: int, part: int = 0) -> int:
         through_outputs(hostile, names)
         through_markdown(hostile, kind, names)
         through_page(hostile, kind)
+        through_ci_files(hostile, kind)
+        through_evaluation_results(hostile, names)
         through_card(hostile, kind, names)
 
     examined()
@@ -274,5 +308,5 @@ def test_untrusted_text_stays_text() -> None:
 def test_untrusted_text_stays_text_in_many_cases(part: int, capsys: pytest.CaptureFixture[str]) -> None:
     seen = examine(MANY // PARTS + SPARE, part)
     with capsys.disabled():
-        sys.stdout.write(f"\n{seen:,} cases of 8 hostile strings in 5 outputs: 0 injections\n")
+        sys.stdout.write(f"\n{seen:,} cases of 8 hostile strings in 10 outputs: 0 injections\n")
     assert seen >= MANY // PARTS

@@ -126,6 +126,8 @@ WRITE = {
         ({"policy": "antidote.toml"}, True),
         ({"command": "evaluate", "policy": "antidote.toml"}, False),
         ({"command": "evaluate", "ANTIDOTE_PUBLISH": "repo", "ANTIDOTE_POLICY": "antidote.toml"}, False),
+        ({"command": "evaluate", "publish": "report"}, True),
+        ({"command": "evaluate", "ANTIDOTE_PUBLISH": "report"}, False),
         ({"ANTIDOTE_PUBLISH": "repo"}, True),
         ({"ANTIDOTE_PUBLISH": "none", "ANTIDOTE_POLICY": "antidote.toml"}, False),
         ({"ANTIDOTE_POLICY": "antidote.toml"}, True),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from antidote_ci import environment, errors, paths
+from tests.action.small_github import GitHub
 from tests.action.workflow_runner import Runner, parse_outputs
 
 REPORT = {
@@ -134,7 +135,8 @@ def test_failing_run_writes_outputs_summary_and_annotation(place: Workspace) -> 
         "report-json": "out/report.json",
         "report-html": "out/report.html",
     }
-    assert place.summary.read_text() == "# Summary\n"
+    link = f"[the model at {'a' * 12}](https://huggingface.co/org/name/tree/{'a' * 40})"
+    assert place.summary.read_text() == f"# Summary\n\nLinks: {link}.\n"
     [(name, text)] = Runner().read(stdout)
     assert name == "error"
     assert "Caf\u00e9, then ?\n::set-output" in text
@@ -321,3 +323,30 @@ def test_no_module_is_imported_from_the_workspace(place: Workspace) -> None:
     (trap / "__init__.py").touch()
     (trap / "__main__.py").write_text("raise SystemExit(99)")
     assert place.run(model="org/name")[0] == 0
+
+
+def test_comment_is_written_and_its_token_is_not_passed_on(place: Workspace, github: GitHub) -> None:
+    place.plan({"antidote-out/report.json": json.dumps(REPORT), "antidote-out/summary.md": "# Summary\n"}, 1)
+    place.variables = github.environ
+    code, stdout = place.run(model="org/name", comment="true")
+    assert code == 1
+    assert "GITHUB_TOKEN" not in place.seen()["environ"]
+    assert github.comments[0]["body"].partition("\n")[2] == place.summary.read_text()
+    # A run without a verdict must not leave the earlier verdict.
+    place.plan({}, 3)
+    place.run(model="org/name", comment="true")
+    assert "no verdict" in github.comments[0]["body"]
+    assert len(github.comments) == 1
+    github.answer = 403
+    code, stdout = place.run(model="org/name", comment="true")
+    assert code == 3
+    assert "pull-requests: write" in dict(Runner().read(stdout))["warning"]
+
+
+def test_without_the_input_no_comment_is_written(place: Workspace, github: GitHub) -> None:
+    place.plan({"antidote-out/report.json": json.dumps(REPORT), "antidote-out/summary.md": "# Summary\n"}, 1)
+    place.variables = github.environ
+    for value in ("", "false"):
+        place.run(model="org/name", comment=value)
+    assert place.run(model="org/name", comment="maybe")[0] == 2
+    assert github.requests == []

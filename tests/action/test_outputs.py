@@ -134,6 +134,28 @@ def test_invalid_report_gives_every_output(document: dict[str, Any]) -> None:
     assert list(outputs.build_outputs(document, 1, "out")) == list(outputs.build_outputs(None, 1, "out"))
 
 
+def test_links_to_the_model_the_run_and_its_artifacts() -> None:
+    document = {"source": {"id": "org/my_model", "revision": "0123456789abcdef" * 2 + "01234567"}}
+    github = {
+        "GITHUB_SERVER_URL": "https://github.example",
+        "GITHUB_REPOSITORY": "team/models",
+        "GITHUB_RUN_ID": "42",
+    }
+    commit, page = document["source"]["revision"], "https://github.example/team/models/actions/runs/42"
+    hub = f"[the model at 0123456789ab](https://huggingface.co/org/my_model/tree/{commit})"
+    run = f"[the run]({page}), [its artifacts]({page}#artifacts), with the report if a step uploads it"
+    assert outputs.build_links(document, github) == f"Links: {hub}, {run}.\n"
+    own = outputs.build_links(document, {"HF_ENDPOINT": "http://127.0.0.1:8000/"})
+    assert own == f"Links: {hub.replace('https://huggingface.co', 'http://127.0.0.1:8000')}.\n"
+    assert outputs.build_links({"source": {"id": "./folder", "revision": None}}, {}) == ""
+    assert outputs.build_links(document, {"HF_ENDPOINT": "https://user:secret@hub.example"}) == ""
+
+
+@given(name=HOSTILE, commit=HOSTILE)
+def test_hostile_text_is_in_no_link(name: str, commit: str) -> None:
+    assert outputs.build_links({"source": {"id": name, "revision": commit}}, {}) == ""
+
+
 def test_zero_score_is_not_empty() -> None:
     document = {"evaluations": {"before": {"harmful_score": 0.0}, "after": None}}
     values = outputs.build_outputs(document, 0, "out")

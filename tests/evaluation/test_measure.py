@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.gate import compare_evaluations, describe_verdict
+from antidote_ci.evaluation.gate import compare_evaluations, describe_verdict, find_shortfalls
 from antidote_ci.evaluation.judge_results import EarlyStops
 from antidote_ci.evaluation.judges import Exchange, Judge, JudgeVerdict
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
@@ -235,6 +235,21 @@ def test_evaluations_are_compared_by_prompt() -> None:
     assert rows["refused harmless"].neither == 40
     assert rows["task errors"].limit == Gate().utility_drop
     assert rows["task errors"].rise_bound > rows["task errors"].rise == 0
+
+
+def test_a_drop_of_task_accuracy_that_is_only_reported_prevents_no_pass() -> None:
+    before = evaluate(make_evaluator(polite)[0])
+    assert before.task is not None
+    wrong = dict.fromkeys(before.task.right, False)
+    after = replace(before, task=replace(before.task, accuracy=0.0, right=wrong))
+    cases: list[tuple[Gate, list[str]]] = [
+        (Gate(utility_drop=0.05), ["task errors rose by 1.000, more than 0.05"]),
+        (Gate(utility_drop="report"), []),
+    ]
+    for gate, texts in cases:
+        changes = compare_evaluations(before, after, gate)
+        assert [change.rise for change in changes if change.what == "task errors"] == [1.0]
+        assert [shortfall.text for shortfall in find_shortfalls(after, changes, gate, proven=False)] == texts
 
 
 def test_choice_task_generates_no_answers() -> None:

@@ -143,6 +143,26 @@ def test_few_rows_do_not_disable_a_limit(
         assert f"(you have {rows})" in str(raised.value.hint)
 
 
+@pytest.mark.parametrize("method", ["antidote", "taylor"])
+def test_a_small_task_is_reported_without_a_limit_if_the_policy_says_so(tmp_path: Path, method: str) -> None:
+    small = override_section(
+        policy(tmp_path, method=method), "evaluation", task=file(tmp_path, "few", 20, expected="yes")
+    )
+    with pytest.raises(ConfigurationError, match="needs at least") as raised:
+        splits.load_run_prompts(small, {})
+    assert 'or set it to "report"' in str(raised.value.hint)
+    reported = override_section(small, "gate", utility_drop="report")
+    assert 0 < len(splits.load_run_prompts(reported, {}).confirmation.task) < 20
+    single = override_section(reported, "evaluation", task=file(tmp_path, "one", 1, expected="yes"))
+    counts = []
+    for seed in range(8):
+        seeded = override_section(single, "evaluation", seed=seed)
+        with suppress(ConfigurationError):
+            counts.append(len(splits.load_run_prompts(seeded, {}).confirmation.task))
+    assert 0 < len(counts) < 8, "some seeds leave the confirmation without a row, which is an error"
+    assert set(counts) == {1}
+
+
 @pytest.mark.parametrize("other", ["benign", "task"])
 def test_utility_prompts_in_the_realignment_file_are_refused(tmp_path: Path, other: str) -> None:
     run_policy = policy(tmp_path)

@@ -1,5 +1,6 @@
 """Prompt sets downloaded with the real client from a loopback Hub."""
 
+import json
 import lzma
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.prompt_sets import PRESETS, FetchedSet
 from antidote_ci.hub import datasets
 from antidote_ci.hub.access import HubAccess
+from antidote_ci.jobs import job_spec
 from antidote_ci.policy import Policy, override_section
 from loopback_hub import LoopbackHub
 from tests.evaluation.published import publish
@@ -230,3 +232,64 @@ def test_oversized_decompressed_file_is_refused(hub: LoopbackHub, tmp_path: Path
     policy = override_evaluation(prompts="beavertails-evaluation", accept_licence=True)
     with pytest.raises(ConfigurationError, match="more than 64 MB"):
         prompt_sets.read_rows("beavertails-evaluation", "harmful", fetch_all(policy))
+
+
+def publish_task(hub: LoopbackHub, folder: Path, name: str, content: str) -> str:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content)
+    return hub.add("acme/arithmetic", folder, kind="dataset")
+
+
+@pytest.mark.parametrize("name", ["data/test.jsonl", "test.csv"])
+def test_a_task_of_a_dataset_is_read_at_its_commit(hub: LoopbackHub, tmp_path: Path, name: str) -> None:
+    rows = [(f"What is {number} + 1?", str(number + 1)) for number in range(40)]
+    content = "question,answer\n" + "".join(f'"{question}",{answer}\n' for question, answer in rows)
+    if name.endswith(".jsonl"):
+        content = "".join(json.dumps({"question": question, "answer": answer}) + "\n" for question, answer in rows)
+    commit = publish_task(hub, tmp_path / "a", name, content)
+    publish_task(hub, tmp_path / "b", name, "question,answer\nmoved,1\n")
+    task = f"acme/arithmetic@{commit}:{name}"
+    policy = override_evaluation(prompts="embedded", task=task, task_columns="question, answer")
+    sets = fetch_all(policy)
+    measured, files = splits.load_evaluation_prompts(policy, sets)
+    assert [(row.prompt, row.response) for row in measured.task] == rows
+    assert [file.origin for file in files if file.role == "task"] == [task]
+    assert policy.flat()["evaluation.task"] == task
+    assert job_spec.list_local_files(policy) == {}
+
+    before = len(hub.requests)
+    assert fetch_all(policy) == sets
+    assert len(hub.requests) == before, "a commit in the cache needs no request"
+    with pytest.raises(ConfigurationError, match="no text in the field 'expected'") as raised:
+        splits.load_evaluation_prompts(override_evaluation(prompts="embedded", task=task), sets)
+    assert "question, answer" in str(raised.value.hint)
+    for columns in ("question", "question,", "a,b,c"):
+        with pytest.raises(ConfigurationError, match="task_columns cannot be"):
+            splits.load_evaluation_prompts(override_section(policy, "evaluation", task_columns=columns), sets)
+    with pytest.raises(ConfigurationError, match="needs a local file"):
+        splits.load_evaluation_prompts(override_section(policy, "evaluation", task_match="choice"), sets)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("acme/arithmetic:test.jsonl", "neither a file nor ORG/DATASET@COMMIT:FILE"),
+        ("acme/arithmetic@main:test.jsonl", "neither a file nor ORG/DATASET@COMMIT:FILE"),
+        (f"acme/arithmetic@{'a' * 40}:../secrets.jsonl", "neither a file nor ORG/DATASET@COMMIT:FILE"),
+        (f"acme/arithmetic@{'a' * 40}:test.parquet", "unsupported format"),
+    ],
+)
+def test_a_task_without_a_commit_or_in_another_format_is_refused(hub: LoopbackHub, task: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        fetch_all(override_evaluation(prompts="embedded", task=task))
+    assert hub.requests == []
+
+
+def test_a_local_file_is_a_task_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = Path("acme/tasks:1.jsonl")
+    task.parent.mkdir()
+    task.write_text('{"prompt": "1 + 1", "expected": "2"}\n')
+    for name in (str(task), f"./{task}"):
+        measured, _ = splits.load_evaluation_prompts(override_evaluation(prompts="embedded", task=name), {})
+        assert [row.response for row in measured.task] == ["2"]

@@ -4,13 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from antidote_ci.cost_model import BYTES_PER_WEIGHT, RUN_COPIES
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub import memory_needs
-from antidote_ci.hub.memory_needs import BASE_MEMORY, cpu_memory, remote_weights, require_memory
+from antidote_ci.hub.memory_needs import BASE_MEMORY, cpu_memory, remote_weights, require_memory, typical_memory
 from antidote_ci.hub.pull import download_snapshot, resolve_revision
-from antidote_ci.hub.remote import RemoteFile, RemoteRepository, RepositoryInfo, count_remote_bytes
+from antidote_ci.hub.remote import (
+    RemoteFile,
+    RemoteRepository,
+    RepositoryInfo,
+    count_remote_bytes,
+    count_remote_weight_bytes,
+)
 from antidote_ci.model import memory
-from antidote_ci.pipeline.dry_run import estimate_run
+from antidote_ci.pipeline.dry_run import JUDGE_TOKENS, estimate_run
 from antidote_ci.policy import Policy, RunConfig, override_section
 from loopback_hub import LoopbackHub
 from tests.builders import ignore
@@ -64,12 +71,29 @@ def test_dry_run_estimates_from_metadata(hub: LoopbackHub, model: MakeModel, tmp
     first = estimate_run(config)
     remote = resolve_revision("org/model", None, NO_RETRY)
     assert first.bytes_to_download == first.bytes_to_pull == count_remote_bytes(remote)
-    assert first.memory_bytes == cpu_memory(remote_weights(remote))
+    assert first.memory_bytes == typical_memory(count_remote_weight_bytes(remote) // BYTES_PER_WEIGHT, RUN_COPIES)
     assert first.memory_free > BASE_MEMORY
     assert first.disk_free > count_remote_bytes(remote)
     assert not any("/resolve/" in request for request in hub.requests)
     download_snapshot(remote, NO_RETRY, ignore)
     assert estimate_run(config).bytes_to_download == 0
+
+
+def test_dry_run_counts_the_judge(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
+    folder = model()
+    hub.add("org/model", folder)
+    commit = hub.add("Qwen/Qwen3Guard-Gen-0.6B", folder)
+    policy = override_section(Policy(), "evaluation", judge="refusal", prompts="embedded")
+    policy = override_section(policy, "repair", realignment="embedded")
+    config = RunConfig("org/model", None, policy, tmp_path / "out")
+    rules, judge = estimate_run(config), override_section(policy, "evaluation", judge=f"qwen3guard@{commit}")
+    guarded = estimate_run(RunConfig("org/model", None, judge, tmp_path / "out"))
+    remote = resolve_revision("Qwen/Qwen3Guard-Gen-0.6B", commit, NO_RETRY)
+    weights = count_remote_weight_bytes(remote) // BYTES_PER_WEIGHT
+    assert guarded.bytes_to_pull == 2 * rules.bytes_to_pull
+    assert guarded.computation.generated == rules.computation.generated
+    judged = guarded.computation.scored - rules.computation.scored
+    assert judged == guarded.answers * (JUDGE_TOKENS + policy.evaluation.max_new_tokens) * weights
 
 
 def test_memory_per_weight(processor: Path) -> None:

@@ -307,12 +307,12 @@ def test_the_template_s_steps_pass_their_event_and_secrets_on() -> None:
     contexts = acting.create_contexts(FOLDERS, None, {})
     contexts |= {
         "inputs": {"model": "acme/other", "revision": "v1"},
-        "needs": {"evaluate": {"outputs": {"source-sha": "c" * 40}}},
+        "needs": {"head": {"result": "skipped"}, "evaluate": {"outputs": {"source-sha": "c" * 40}}},
     }
     contexts["env"] = {name: fill(text, contexts) for name, text in workflow["env"].items()}
     arguments, environments = {}, {}
-    for name, job in workflow["jobs"].items():
-        (step,) = (step for step in job["steps"] if step["uses"] == ACTION)
+    for name in ("evaluate", "repair"):
+        (step,) = (step for step in workflow["jobs"][name]["steps"] if step.get("uses") == ACTION)
         own = {**contexts, "env": contexts["env"] | {key: fill(text, contexts) for key, text in step["env"].items()}}
         environments[name] = build_docker_run(step, OURS, own, {}, FOLDERS, "image", "0a1b2c", "5af5b7").environment
         arguments[name] = action_inputs.cli_arguments(environments[name])

@@ -112,6 +112,7 @@ def test_name_is_valid_on_the_hub(model: str) -> None:
         ("run", Policy(), {"HF_TOKEN"}),
         ("run", override_section(Policy(), "publish", mode="pull-request"), {"HF_TOKEN", "HF_WRITE_TOKEN"}),
         ("evaluate", override_section(Policy(), "publish", mode="pull-request"), {"HF_TOKEN"}),
+        ("evaluate", override_section(Policy(), "publish", mode="report"), {"HF_TOKEN", "HF_WRITE_TOKEN"}),
         (
             "evaluate",
             override_section(Policy(), "evaluation", judge="qwen3guard,endpoint"),

@@ -98,7 +98,8 @@ def test_report_of_the_job_is_written(
     reporting(expected, 1)
     report = submit.run_as_job("evaluate", config, Console())
     assert report == expected == records.from_json(Report, (config.out / "report.json").read_bytes())
-    assert {path.name for path in config.out.iterdir()} == {"report.json", "report.html", "summary.md", "README.md"}
+    names = {"report.json", "report.html", "summary.md", "README.md", "badge.json"}
+    assert {path.name for path in config.out.iterdir()} == names
     assert (config.out / "README.md").read_text() == "# card\n"
     job, output = job_of(hub), capsys.readouterr().err
     assert job.spec.command[:2] == ["antidote-ci", "evaluate"]

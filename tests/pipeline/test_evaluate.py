@@ -5,6 +5,7 @@ import shutil
 import stat
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -148,7 +149,8 @@ def test_early_stop_is_traced_and_saved_answers_are_private(
 ) -> None:
     saved, policy = tmp_path / "answers.jsonl", tmp_path / "antidote.toml"
     policy.write_text('[publish]\nmode = "pull-request"\n')  # has no effect on an evaluation
-    arguments = [*measured, f"--save-answers={saved}", f"--policy={policy}"]
+    junit = tmp_path / "out" / "junit.xml"
+    arguments = [*measured, f"--save-answers={saved}", f"--policy={policy}", f"--junit={junit}"]
     done = run_command("evaluate", str(trained_pair / "reference"), *arguments)
     assert done.returncode == 0, done.stderr
     found = report(tmp_path / "out").evaluations.before
@@ -160,6 +162,12 @@ def test_early_stop_is_traced_and_saved_answers_are_private(
     assert len(lines) == found.n + 40 + 30
     written = "".join(path.read_text() for path in (tmp_path / "out").iterdir() if path.is_file())
     assert REFUSAL not in written + done.stdout + done.stderr
+    assert ElementTree.parse(junit).getroot().attrib.items() >= {"failures": "0", "errors": "0"}.items()  # noqa: S314
+    unreachable = run_command(
+        "evaluate", "a/b", *measured, f"--junit={junit}", HF_ENDPOINT="http://127.0.0.1:9", ANTIDOTE_HUB_PATIENCE="0"
+    )
+    assert unreachable.returncode == 3, unreachable.stderr
+    assert not junit.exists()  # the results of the earlier run
 
 
 def test_a_server_command_replaces_transformers(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:

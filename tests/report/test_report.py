@@ -12,7 +12,7 @@ from antidote_ci.records import Report, from_json, to_json
 from antidote_ci.report import CardLocation, compute_checksums, render_card, write_report
 from tests.report.samples import EVERY_KIND, REPAIRED, hostile_reports
 
-REPORT_FILES = ["report.json", "report.html", "summary.md", "README.md"]
+REPORT_FILES = ["report.json", "report.html", "summary.md", "badge.json", "README.md"]
 FILES = [
     "model.safetensors",
     "config.json",
@@ -26,7 +26,7 @@ FILES = [
 
 
 @pytest.mark.parametrize("report", EVERY_KIND)
-def test_write_report_writes_four_files(report: Report, tmp_path: Path) -> None:
+def test_write_report_writes_its_files(report: Report, tmp_path: Path) -> None:
     paths = write_report(report, "# Mine\n", tmp_path / "new" / "folder")
     assert [path.name for path in paths] == REPORT_FILES
     assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(REPORT_FILES)

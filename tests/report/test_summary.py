@@ -79,7 +79,7 @@ def test_tables_have_every_row_and_column(report: Report) -> None:
     for table in tables:
         assert len({line.count("|") for line in table}) == 1
     judges = [len(evaluation.readings) for _, _, evaluation in list_evaluations(report.evaluations)]
-    rows = [len(judges) + len(report.controls), sum(judges) if max(judges) > 1 else 0, len(report.paired)]
+    rows = [len(judges), len(report.controls), sum(judges) if max(judges) > 1 else 0, len(report.paired)]
     assert [len(table) - 2 for table in tables] == [count for count in rows if count]
 
 

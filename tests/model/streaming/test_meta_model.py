@@ -1,6 +1,8 @@
 """A meta model loads each tensor once, only while it is needed, and refuses missing or damaged weights."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,3 +205,30 @@ def test_halfway_weights_are_the_mean_of_both_models(architecture: str, tmp_path
     for path, weight in original.items():
         assert torch.equal(halfway_to_itself[path], weight)
         torch.testing.assert_close(halfway[path], -weight, rtol=0.01, atol=1e-6)
+
+
+def test_the_mean_of_two_large_tensors_needs_one_copy_of_each(tmp_path: Path) -> None:
+    """An embedding of a large model has gigabytes, and is averaged without copies in float32."""
+    code = f"""
+from pathlib import Path
+import torch
+from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.model.streaming.weights import LazyTensor
+folders = [Path({str(tmp_path)!r}, name) for name in ("one", "two")]
+layouts = [read_layout(folder) for folder in folders]
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+before = peak()
+mean = LazyTensor(layouts[0], "weight", layouts[1]).read()
+print(peak() - before, float(mean[0].float().mean()))
+"""
+    for name, value in (("one", 1.0), ("two", 2.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+        save_file(
+            {"weight": torch.full((32768, 1024), value, dtype=torch.bfloat16)}, tmp_path / name / "model.safetensors"
+        )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kibibytes, mean = map(float, done.stdout.split())
+    assert mean == 1.5
+    assert kibibytes * 1024 < 2.5 * 2 * 32768 * 1024
