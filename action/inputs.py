@@ -11,6 +11,7 @@ OPTIONS = (
     "reference",
     "policy",
     "threshold",
+    "baseline",
     "prompts",
     "benign",
     "task",

@@ -45,6 +45,11 @@ class Gate:
     utility_drop: Share | Literal["report"] = 0.05
     """Maximum drop of task accuracy through a repair. The upper confidence bound of the drop counts. `report` measures
     the drop and limits nothing, for a task with few rows."""
+    baseline: str | None = None
+    """`report.json` of an earlier run. The report compares this run with it, prompt by prompt: docs/compare.md."""
+    regression: Share | None = None
+    """Maximum rise of the harmful score from that of `baseline`. The upper confidence bound of the rise counts: above
+    the limit the result is inconclusive, and it fails when the lower bound is above it, too."""
     on_inconclusive: Literal["stop", "repair"] = "stop"
     """Action when the first evaluation is inconclusive: `stop` (exit 4) or `repair`."""
 
@@ -169,6 +174,11 @@ class Policy:
     publish: PublishSection = field(default_factory=PublishSection)
     jobs: JobsSection = field(default_factory=JobsSection)
 
+    @property
+    def stops_early(self) -> bool:
+        """Whether an evaluation may stop early. One that is compared with a baseline asks all prompts."""
+        return self.evaluation.stop_early and self.gate.baseline is None
+
     def flat(self) -> dict[str, bool | int | float | str]:
         """Every set value that affects the result, by `section.key`, for the report.
 
@@ -205,7 +215,7 @@ HUB_TASK = re.compile(
     r"(?P<repository>\w[\w.-]*/\w[\w.-]*)@(?P<commit>[0-9a-f]{40}):(?P<file>\w[\w. -]*(?:/\w[\w. -]*)*)", re.ASCII
 )
 """A file of a dataset on the Hub. No part of its path starts with a dot, so it cannot leave the dataset's folder."""
-FILE_KEYS = ("prompts", "benign", "task", "realignment", "calibration")
+FILE_KEYS = ("prompts", "benign", "task", "realignment", "calibration", "baseline")
 """Keys that can name a file. The report shows the file name without its folder."""
 UNHASHED_KEYS = ("keep_failed",)
 """Keys that change neither a verdict nor what is published."""

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from antidote_ci.evaluation.comparison import compare_reports
 from antidote_ci.records import Report
-from antidote_ci.report import page
+from antidote_ci.report import comparison, page
 from antidote_ci.service import page as runs
 from antidote_ci.service.records import RunOutcome, RunRequest
 from antidote_ci.service.run_store import RunRecord
-from tests.report.samples import EVERY_KIND
+from tests.report.samples import EVERY_KIND, OPEN, REPAIRED, STOPPED_PASS
+from tests.report.test_comparison import dated, history, with_baseline
 from tests.service.test_page import SERVING
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +53,21 @@ def test_the_page_of_the_service_has_no_faults(tmp_path: Path) -> None:
     waiting, done = RunRecord(request, "waiting", None, started), RunRecord(request, "ended", outcome, started)
     for name, entries in {"full": ([waiting], [waiting], [done]), "empty": ([], [], [])}.items():
         (tmp_path / f"{name}.html").write_text(runs.render_runs_page(*entries, SERVING), encoding="utf-8")
+    assert find_faults(tmp_path) == []
+
+
+def test_comparisons_have_no_faults(tmp_path: Path) -> None:
+    reports = [dated(report, 1 + index) for index, report in enumerate(EVERY_KIND)]
+    pages = {
+        "history": comparison.render_history_page(history(reports)),
+        "failures": comparison.render_history_page(history(reports[:1]), {"org/broken" * 9: "it is broken. " * 20}),
+        "one-model": comparison.render_history_page(history([dated(OPEN, day) for day in range(1, 25)])),
+        "baseline": page.render_page(with_baseline(REPAIRED)),
+        "compared": comparison.render_comparison_page(compare_reports(STOPPED_PASS, OPEN)),
+        "unpaired": comparison.render_comparison_page(compare_reports(reports[0], reports[-1])),
+    }
+    for name, html in pages.items():
+        (tmp_path / f"{name}.html").write_text(html, encoding="utf-8")
     assert find_faults(tmp_path) == []
 
 

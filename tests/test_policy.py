@@ -172,7 +172,7 @@ def test_job_settings_do_not_change_the_hash() -> None:
 
 @pytest.mark.parametrize("key", FILE_KEYS)
 def test_the_hash_depends_on_the_content_of_files_and_not_on_their_folder(tmp_path: Path, key: str) -> None:
-    section = "repair" if key == "realignment" else "evaluation"
+    section = {"realignment": "repair", "baseline": "gate"}.get(key, "evaluation")
     found = []
     for folder, rows in (("here", "old"), ("there", "old"), ("here", "new")):
         file = tmp_path / folder / "rows.jsonl"

@@ -1,6 +1,7 @@
 """The YAML front matter of a model card, delimited as the Hub delimits it."""
 
 import functools
+import io
 import json
 import re
 from collections.abc import Callable
@@ -36,6 +37,7 @@ _BLOCK = re.compile(
     r"((?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|\Z))"
 )
 # Only the scalars of JSON: YAML 1.1 also reads `1:30:00`, `010`, `2024-01-01`, `no` and `1_000` as other values.
+TEXT_TAG = "tag:yaml.org,2002:str"
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -81,6 +83,10 @@ def parse_yaml(text: str) -> object:
     return yaml.load(text, Loader=loader)  # noqa: S506 - a SafeLoader with fewer kinds of scalars
 
 
+class PlainText(str):
+    """A text without quotes that YAML 1.1 reads as another value, such as a date or `no`. It is written as it was."""
+
+
 @functools.cache
 def card_loader() -> "type[yaml.SafeLoader]":
     """Return the loader of cards: PyYAML's safe one, without the scalars that only YAML 1.1 has and without `<<`."""
@@ -91,7 +97,21 @@ def card_loader() -> "type[yaml.SafeLoader]":
 
     for name, (pattern, first) in _SCALARS.items():
         CardLoader.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(rf"(?:{pattern})\Z"), first)
+
+    def construct_text(loader: Any, node: yaml.ScalarNode) -> str:  # noqa: ANN401 - one of two classes
+        text: str = loader.construct_scalar(node)
+        return PlainText(text) if not node.style and resolve_plain(text) != TEXT_TAG else text
+
+    CardLoader.add_constructor(TEXT_TAG, construct_text)
     return CardLoader
+
+
+def resolve_plain(text: str) -> str:
+    """Return the tag of a text without quotes in YAML 1.1."""
+    import yaml
+
+    tag: str = yaml.SafeDumper(io.StringIO()).resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    return tag
 
 
 def run_on_card(card: str, work: Callable[[], object]) -> Any:  # noqa: ANN401 - JSON

@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 
 from antidote_ci import DOCUMENTATION, __version__
 from antidote_ci.cli.checks import calibrate, doctor, verify
+from antidote_ci.cli.compare import compare
 from antidote_ci.cli.ending import VERBOSITY, handle_exit
 from antidote_ci.cli.handle_event import handle_event
 from antidote_ci.cli.init import init
@@ -94,7 +95,7 @@ def add_command(group: typer.Typer, command: Callable[..., None], name: str | No
     group.command(name, cls=Command, help=text, context_settings=HELP_NAMES)(command)
 
 
-for command in (run, repair, evaluate, verify):
+for command in (run, repair, evaluate, compare, verify):
     add_command(app, command)
 app.add_typer(judge_app, name="judge")
 add_command(judge_app, calibrate)

@@ -122,11 +122,13 @@ def exit_with_verdict(
     """Print the report, write its test results to `junit`, and exit with its exit code."""
     from antidote_ci.paths import write_as_path
     from antidote_ci.pipeline.output import MODEL_FOLDER
-    from antidote_ci.report import ci_files, statements, terminal
+    from antidote_ci.report import ci_files, comparison, statements, terminal
 
     if junit is not None:
         junit.write_text(ci_files.render_junit(report), encoding="utf-8")
     console.show(terminal.show_comparison(report))
+    if report.baseline is not None:
+        console.show(comparison.show_pairs(report.baseline, comparison.BASELINE_LABELS))
     console.print(statements.describe_verdict(report))
     if report.attempts and report.verdict == "fail":
         console.print(report.reason)

@@ -65,6 +65,17 @@ Threshold = Annotated[
     float | None,
     option("--threshold", "Maximum harmful score, 0 to 1.", GATE, key="gate.harmful_score", metavar="SHARE"),
 ]
+Baseline = Annotated[
+    str | None,
+    option(
+        "--baseline",
+        "report.json of an earlier run, with whose answers those of this run are compared.",
+        GATE,
+        key="gate.baseline",
+        metavar="FILE",
+        hidden=True,
+    ),
+]
 Prompts = Annotated[
     str | None,
     option(
@@ -138,7 +149,7 @@ NoCache = Annotated[
 ]
 Quick = Annotated[
     bool,
-    option("--quick", "Use 100 prompts, short answers and a judge of rules, where the policy does not say.", GATE),
+    option("--quick", "Use 100 prompts, short answers and a judge of rules.", GATE),
 ]
 Junit = Annotated[
     Path | None,

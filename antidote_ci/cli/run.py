@@ -1,5 +1,6 @@
 """The commands `run` and `evaluate`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ def run(
     judge: options.Judge = None,
     calibration: options.CalibrationFile = None,
     threshold: options.Threshold = None,
+    baseline: options.Baseline = None,
     policy: options.PolicyFile = None,
     quick: options.Quick = False,
     realignment: options.RealignmentOfRun = None,
@@ -68,6 +70,7 @@ def run(
             judge=judge,
             calibration=calibration,
             threshold=threshold,
+            baseline=baseline,
             realignment=realignment,
             method=method,
             frontier=frontier,
@@ -89,11 +92,12 @@ def run(
 
 
 def evaluate(
-    model: Annotated[
-        str,
+    models: Annotated[
+        list[str],
         typer.Argument(
-            help="ORG/NAME, ORG/NAME@REVISION, its page on the Hub, ./FOLDER, or a server: http://HOST:PORT/v1#NAME.",
-            metavar="MODEL",
+            help="ORG/NAME, ORG/NAME@REVISION, its page on the Hub, ./FOLDER, or a server: http://HOST:PORT/v1#NAME. "
+            "Several models, or ORG/* for all of an account, are evaluated one after the other.",
+            metavar="MODEL...",
         ),
     ],
     revision: options.Revision = None,
@@ -106,6 +110,7 @@ def evaluate(
     judge: options.Judge = None,
     calibration: options.CalibrationFile = None,
     threshold: options.Threshold = None,
+    baseline: options.Baseline = None,
     policy: options.PolicyFile = None,
     quick: options.Quick = False,
     publish: options.PublishVerdict = None,
@@ -119,13 +124,15 @@ def evaluate(
 ) -> None:
     """Evaluate MODEL and compare it with the policy, without a repair. --reference names the base of an adapter.
 
-    Exit codes are those of `run`. More: docs/commands.md
+    Exit codes are those of `run`. More: docs/commands.md, and for several models docs/compare.md
     """
     with handle_exit() as console:
+        from antidote_ci.pipeline import many_models
         from antidote_ci.pipeline.configuration import configure
+        from antidote_ci.report.comparison import show_history
 
         config = configure(
-            model,
+            models[0],
             out=out,
             policy=policy,
             quick=quick,
@@ -140,10 +147,23 @@ def evaluate(
             calibration=calibration,
             threshold=threshold,
             publish=publish,
+            baseline=baseline,
             save_answers=save_answers,
             no_cache=no_cache,
         )
         _prepare_junit(junit, out, remove=not dry_run)
+        if many_models.is_many(models):
+            configs = many_models.list_models(models, revision, config, junit)
+            if dry_run:
+                for one_config in configs:
+                    _show_estimate("evaluate", one_config, console, on=on, as_json=as_json)
+                return
+            evaluate_model = partial(run_command, "evaluate", on=on)
+            history, code = many_models.evaluate_models(configs, evaluate_model, console)
+            console.show(show_history(history.entries))
+            if as_json:
+                write_stdout(records.to_json(history))
+            raise typer.Exit(code)
         if dry_run:
             _show_estimate("evaluate", config, console, on=on, as_json=as_json)
         else:

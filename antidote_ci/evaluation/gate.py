@@ -24,7 +24,7 @@ LIMITED: dict[str, SetName] = {
     "task errors": "task prompts",
 }
 """The paired changes that the policy limits -> the prompts that measure them."""
-_EPSILON = 1e-9
+EPSILON = 1e-9
 """Shares are sums of floats: a rise that equals the limit is within it."""
 
 
@@ -115,14 +115,14 @@ def find_shortfalls(after: Evaluation, changes: Sequence[PairedChange], gate: Ga
     shortfalls = [] if after.verdict == "pass" else [_to_shortfall(after, gate)]
     for change in changes:
         rise = change.rise_bound if proven else change.rise
-        if change.limit is None or rise <= change.limit + _EPSILON:
+        if change.limit is None or rise <= change.limit + EPSILON:
             continue
         text = f"{change.what} may have risen by" if proven else f"{change.what} rose by"
         text = f"{text} {_format_apart(rise, change.limit)}, more than {change.limit:g}"
-        if change.rise > change.limit + _EPSILON:
+        if change.rise > change.limit + EPSILON:
             shortfalls.append(Shortfall(text))
             continue
-        n = _count_pairs(change)
+        n = count_pairs(change)
         needed = pairs_to_prove(change.only_before, change.only_after, n, change.limit)
         shortfalls.append(Shortfall(text, change.rise, LIMITED[change.what], n, needed))
     return shortfalls
@@ -200,13 +200,14 @@ def expect_bounds(changes: Sequence[PairedChange], counts: Mapping[SetName, int]
     expected = []
     for change in changes:
         if change.limit is not None:
-            n, measured = counts[LIMITED[change.what]], _count_pairs(change)
+            n, measured = counts[LIMITED[change.what]], count_pairs(change)
             bound = rise_bound(change.only_before * n / measured, change.only_after * n / measured, n)
             expected.append(replace(change, rise_bound=bound))
     return expected
 
 
-def _count_pairs(change: PairedChange) -> int:
+def count_pairs(change: PairedChange) -> int:
+    """Return the number of prompts of a paired change."""
     return change.both + change.only_before + change.only_after + change.neither
 
 
@@ -217,10 +218,9 @@ def compare_evaluations(before: Evaluation, after: Evaluation, gate: Gate) -> li
         name = "harmful" if len(before.readings) == 1 else f"harmful ({old.judge.name})"
         changes.append(_compare(name, _has_outcome(old, ["harmful"]), _has_outcome(new, ["harmful"]), None))
     # The last judge is the rule judge where there are two: it sees no harm in degenerate answers, so it counts most.
-    old, new = before.readings[-1], after.readings[-1]
-    changes.append(
-        _compare("degenerate", _has_outcome(old, UNUSABLE), _has_outcome(new, UNUSABLE), gate.degenerate_rise)
-    )
+    for old, new in zip(before.readings[-1:], after.readings[-1:], strict=True):
+        old_unusable, new_unusable = _has_outcome(old, UNUSABLE), _has_outcome(new, UNUSABLE)
+        changes.append(_compare("degenerate", old_unusable, new_unusable, gate.degenerate_rise))
     if before.benign is not None and after.benign is not None:
         limit, old_benign, new_benign = gate.over_refusal, before.benign, after.benign
         changes.append(_compare("refused harmless", old_benign.refused, new_benign.refused, limit))

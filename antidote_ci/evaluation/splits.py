@@ -236,7 +236,7 @@ def _require_threshold(policy: Policy) -> float:
 
 def _bound_confidence(policy: Policy) -> float:
     """Return the confidence of the fixed bound: with an early stop the sequential test has half of the error."""
-    return statistics.SPLIT_CONFIDENCE if policy.evaluation.stop_early else statistics.CONFIDENCE
+    return statistics.SPLIT_CONFIDENCE if policy.stops_early else statistics.CONFIDENCE
 
 
 def _require_enough(harmful: SplitTriple, policy: Policy) -> None:

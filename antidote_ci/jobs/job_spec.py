@@ -150,6 +150,8 @@ def list_local_files(policy: Policy) -> dict[tuple[str, str], Path]:
         files["evaluation", "task"] = Path(evaluation.task)
     if evaluation.calibration is not None:
         files["evaluation", "calibration"] = Path(evaluation.calibration)
+    if policy.gate.baseline is not None:
+        files["gate", "baseline"] = Path(policy.gate.baseline)
     if policy.repair.realignment not in (SELF, EMBEDDED):
         files["repair", "realignment"] = Path(policy.repair.realignment)
     return files

@@ -25,6 +25,7 @@ def configure(
     judge: str | None = None,
     calibration: str | PathLike[str] | None = None,
     threshold: float | None = None,
+    baseline: str | PathLike[str] | None = None,
     realignment: str | PathLike[str] | None = None,
     method: ScoreMethod | None = None,
     frontier: bool | None = None,
@@ -40,7 +41,7 @@ def configure(
     A path that is not a string is never taken for a name. Raises ConfigurationError.
     """
     chosen = policy if isinstance(policy, Policy) else read_policy(None if policy is None else Path(policy))
-    chosen = override_section(chosen, "gate", harmful_score=threshold)
+    chosen = override_section(chosen, "gate", harmful_score=threshold, baseline=to_name(baseline))
     chosen = override_section(
         chosen,
         "evaluation",

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from antidote_ci import report as reports
@@ -222,7 +223,11 @@ def write_output(
         keeps_failed_weights=is_rejected,
         exit_code=to_exit_code(report.verdict, accepted=config.policy.repair.accept),
         notes=[*collect_notes(reported_model, repaired), *report.notes],
+        written_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
+    if report.baseline is not None:
+        compared = dataclasses.replace(report.baseline.second, verdict=report.verdict, written_at=report.written_at)
+        report = dataclasses.replace(report, baseline=dataclasses.replace(report.baseline, second=compared))
     reports.write_report(report, reported_model.card, out, reports.LOCAL_CARD if is_rejected else location)
     if repaired is not None:
         _write_model_card(out, weights)

@@ -14,7 +14,7 @@ from antidote_ci.evaluation.judges import catalog, endpoint
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.hub.access import RESOURCE_VARIABLE, write_access
 from antidote_ci.paths import is_path
-from antidote_ci.pipeline import evaluator, output, resolve
+from antidote_ci.pipeline import comparison, evaluator, output, resolve
 from antidote_ci.policy import EMBEDDED, SELF, Command, Policy, RunConfig
 from antidote_ci.records import Calibration, JudgeIdentity, Measure, from_json
 from antidote_ci.sandbox.client import Sandbox
@@ -70,6 +70,13 @@ def require_readable_inputs(config: RunConfig) -> None:
         resolve.require_folder(policy.repair.reference)
     if not all(map(is_path, (config.model, policy.repair.reference or config.model))):
         resolve.pull_access()
+    if policy.gate.baseline is not None:
+        comparison.read_report(Path(policy.gate.baseline))
+    elif policy.gate.regression is not None:
+        raise ConfigurationError(
+            "gate.regression limits the rise of the harmful score from a baseline, and none is named",
+            hint="add --baseline with the report.json of an earlier run",
+        )
     if not prompt_sets.list_downloads(policy):
         return  # the files are read before the first download
     for origin in (policy.evaluation.prompts, policy.evaluation.benign):

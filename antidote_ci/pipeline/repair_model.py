@@ -17,7 +17,7 @@ from antidote_ci.evaluation.measure import evaluate_model
 from antidote_ci.evaluation.splits import Splits
 from antidote_ci.model.hed import DriftRequest, measure_drifts
 from antidote_ci.model.likelihood import DivergenceRequest, measure_divergence
-from antidote_ci.pipeline import candidates, dose_search, output, resolve
+from antidote_ci.pipeline import candidates, comparison, dose_search, output, resolve
 from antidote_ci.pipeline.candidates import Candidate, CandidateFactory, MethodMasks, RepairInput
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.dose_search import SearchContext
@@ -130,11 +130,16 @@ def _confirm_dose(
     lacks = gate.find_shortfalls(after, changes, context.evaluator.gate, proven=True)
     lacks += gate.find_kind_shortfalls(after, report.evaluations.reference)
     settings = context.config.policy.repair
+    repaired = dataclasses.replace(
+        report, verdict="repaired", evaluations=dataclasses.replace(report.evaluations, after=after)
+    )
+    report = comparison.compare_with_baseline(repaired, context.config.policy.gate)
+    if report.baseline is not None and report.baseline.reason:
+        lacks.append(gate.Shortfall(report.baseline.reason))
     report = dataclasses.replace(
         report,
         verdict="fail" if lacks else "repaired",
         reason=gate.describe_failure(lacks, settings) if lacks else verdict_text,
-        evaluations=dataclasses.replace(report.evaluations, after=after),
         repair=_to_repair_result(chosen, method_masks),
         controls=controls,
         paired=changes,

@@ -11,7 +11,17 @@ from antidote_ci.evaluation import gate, splits
 from antidote_ci.evaluation.judge_results import EarlyStops
 from antidote_ci.evaluation.measure import NO_EARLY_STOP, evaluate_model
 from antidote_ci.paths import require_space
-from antidote_ci.pipeline import candidates, context, evaluator, output, preflight, publishing, repair_model, resolve
+from antidote_ci.pipeline import (
+    candidates,
+    comparison,
+    context,
+    evaluator,
+    output,
+    preflight,
+    publishing,
+    repair_model,
+    resolve,
+)
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.pipeline.dose_search import search_bytes
 from antidote_ci.policy import RunConfig
@@ -53,17 +63,20 @@ def run(config: RunConfig, console: Console) -> Report:
         needed = candidates.estimate_memory(run_context, source, base, prompts.repair_prompts)
         candidates.require_memory(config.policy.repair.method, needed)
         with console.step("evaluate the model"):
-            stops = STOP_ON_PASS if config.policy.evaluation.stop_early else NO_EARLY_STOP
+            stops = STOP_ON_PASS if config.policy.stops_early else NO_EARLY_STOP
             model = resolve.to_model(source, base)
             before = evaluate_model(
                 run_context.evaluator, model, prompts.confirmation, console.report, stops=stops, role="before"
             )
         report, repaired = context.start_report(run_context, before, prompts.files), None
+        report = comparison.compare_with_baseline(report, config.policy.gate)
         tested = report
         if gate.needs_repair(before, config.policy.gate):
             logger.info(report.reason)  # the repair takes a while, and its report gives another reason
             repair_input = RepairInput(source, reference, base)
             report, repaired = repair_model.repair_model(run_context, repair_input, prompts, report)
+        else:
+            report = tested = comparison.apply_regression(report)
         with console.step("report and publish"):
             location = LOCAL_CARD if publication is None else publication.card_location
             report = output.write_output(config, report, reported_model, run_context.work, repaired, location)
@@ -90,9 +103,10 @@ def evaluate(config: RunConfig, console: Console) -> Report:
         publishing.require_mergeable_card(publication, reported_model.card)
     with context.open_context(config, console, judges, reported_model) as run_context:
         with console.step("evaluate the model"):
-            stops = STOP_ON_EITHER if config.policy.evaluation.stop_early else NO_EARLY_STOP
+            stops = STOP_ON_EITHER if config.policy.stops_early else NO_EARLY_STOP
             before = evaluate_model(run_context.evaluator, model, prompts, console.report, stops=stops, role="tested")
         report = context.start_report(run_context, before, files)
+        report = comparison.apply_regression(comparison.compare_with_baseline(report, config.policy.gate))
         report = output.write_output(config, report, reported_model, run_context.work, None)
         if publication is not None:
             with console.step("publish the verdict"):

@@ -58,11 +58,15 @@ from antidote_ci.records.repair import Verification as Verification
 from antidote_ci.records.repair import WeightFile as WeightFile
 from antidote_ci.records.report import NOT_PASSING_FOLDER as NOT_PASSING_FOLDER
 from antidote_ci.records.report import SCHEMA_VERSION as SCHEMA_VERSION
+from antidote_ci.records.report import ComparedModel as ComparedModel
+from antidote_ci.records.report import Comparison as Comparison
 from antidote_ci.records.report import ControlResult as ControlResult
 from antidote_ci.records.report import DestinationMode as DestinationMode
 from antidote_ci.records.report import DoseAttempt as DoseAttempt
 from antidote_ci.records.report import Evaluations as Evaluations
 from antidote_ci.records.report import FrontierPoint as FrontierPoint
+from antidote_ci.records.report import History as History
+from antidote_ci.records.report import HistoryEntry as HistoryEntry
 from antidote_ci.records.report import PromptSetRecord as PromptSetRecord
 from antidote_ci.records.report import PublishMode as PublishMode
 from antidote_ci.records.report import PublishResult as PublishResult

@@ -3,7 +3,16 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from antidote_ci.records.evaluation import Calibration, Divergence, Drift, Evaluation, PairedChange
+from antidote_ci.records.evaluation import (
+    Calibration,
+    Divergence,
+    Drift,
+    Evaluation,
+    GateVerdict,
+    JudgeIdentity,
+    KindResult,
+    PairedChange,
+)
 from antidote_ci.records.models import ReportedReference, ReportedSource
 from antidote_ci.records.repair import Method, RepairResult
 
@@ -109,6 +118,82 @@ class PromptSetRecord:
 
 
 @dataclass(frozen=True)
+class ComparedModel:
+    """The model that the verdict of a report is about, as a comparison of reports shows it."""
+
+    source: ReportedSource
+    repaired: bool
+    """Whether it is the repair of `source`, which passed."""
+    run_id: str
+    written_at: str | None
+    verdict: RunVerdict
+    judge: JudgeIdentity
+    """The judge that decides."""
+    harmful_score: float
+    corrected_score: float | None
+    bounds: tuple[float, float]
+    confidence: float
+    threshold: float
+    n: int
+    planned: int
+    degenerate: float
+    over_refusal: float | None
+    task_accuracy: float | None
+    categories: list[KindResult]
+    """Bounds as those of `kinds`."""
+    kinds: list[KindResult]
+
+    @property
+    def bounded_score(self) -> float:
+        """The score that the bounds belong to."""
+        return self.harmful_score if self.corrected_score is None else self.corrected_score
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The models of two reports, paired by prompt where prompts, judges and settings are the same."""
+
+    first: ComparedModel
+    second: ComparedModel
+    judges: list[JudgeIdentity]
+    """The judges that evaluated both; the harmful answers are paired by each of them."""
+    changes: list[PairedChange]
+    """`before` is the first model and `after` the second."""
+    newly_harmful: list[str]
+    """Ids of paired prompts that only the second model answers harmfully, by the judge that decides."""
+    no_longer_harmful: list[str]
+    """Ids of those that only the first model does."""
+    notes: list[str]
+    """Which prompts are paired, and why others are not."""
+    verdict: GateVerdict | None = None
+    """On the rise of the harmful score under `gate.regression`; None without this limit."""
+    reason: str = ""
+    """Why `verdict` is not `pass`."""
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """The tested revision of one report, in the history of its model."""
+
+    model: ComparedModel
+    repaired_score: float | None
+    """Harmful score of the repair that passed; None without one."""
+    change: PairedChange | None
+    """Harmful answers paired with those of the report before; None for the first one and without common prompts."""
+    page: str | None = None
+    """Path of the report's page, relative to that of the history."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The reports of one model or of several, in the order in which they were given."""
+
+    entries: list[HistoryEntry]
+    failures: dict[str, str] = field(default_factory=dict)
+    """Models that could not be evaluated -> why."""
+
+
+@dataclass(frozen=True)
 class Report:
     """The report of a run."""
 
@@ -146,3 +231,7 @@ class Report:
     """Whether NOT_PASSING_FOLDER, next to this report or around it, holds the repaired weights, which did not pass."""
     protections: list[str] = field(default_factory=list)
     """What confined the processes that ran the models: `sandbox.confinement`. Empty when no model ran here."""
+    written_at: str | None = None
+    """Time in UTC, as in 2026-12-01T09:15:00Z; None in reports of earlier versions."""
+    baseline: Comparison | None = None
+    """The report that `gate.baseline` names, compared with this one."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
-from antidote_ci.records import CategoryCount, Evaluation, Measure, Report, RunVerdict
+from antidote_ci.records import CategoryCount, Evaluation, GateVerdict, Measure, Report, RunVerdict
 from antidote_ci.report import origins, statements
 from antidote_ci.report.measures import MEASURES, format_identity
 from antidote_ci.report.text import flatten, format_interval, format_number, format_percent, format_points
@@ -25,6 +25,7 @@ BADGE_COLORS: dict[RunVerdict, str] = {
     "inconclusive": "lightgrey",
 }
 ANSWERS: dict[Measure, str] = {"harmful_score": "harmful", "non_refusal_rate": "not refused"}
+REGRESSIONS: dict[GateVerdict, Outcome] = {"pass": "passed", "fail": "failure", "inconclusive": "error"}
 _EPSILON = 1e-9
 """As in the gate: a rise that equals its limit is within it."""
 
@@ -71,7 +72,9 @@ def render_badge(report: Report) -> str:
     """Return a badge of the tested model. It contains no text of the model's repository."""
     before = report.evaluations.before
     message = f"{statements.TESTED_VERDICTS[before.verdict]}, "
-    if report.verdict == "repaired":
+    if before.verdict == "pass" and report.verdict != "pass":
+        message = "worse than the baseline" if report.verdict == "fail" else "not compared with the baseline"
+    elif report.verdict == "repaired":
         message += "a repair passes"
     elif before.verdict != "pass" and before.bounds[1] <= before.threshold:
         share = before.unusable if before.verdict == "fail" else before.unparsed
@@ -87,6 +90,7 @@ def _list_cases(report: Report, evaluation: Evaluation) -> Iterator[CaseResult]:
     is_repaired = evaluation is report.evaluations.after
     is_accepted = not is_repaired and report.verdict == "repaired" and report.exit_code == 0
     limits = list(_list_limits(report, evaluation, is_repaired=is_repaired))
+    limits += _list_regressions(report, evaluation)
     passes = report.verdict in ("pass", "repaired") if is_repaired else evaluation.verdict == "pass"
     if not passes and all(limit.outcome == "passed" for limit in limits):
         outcome: Outcome = "failure" if is_repaired or evaluation.verdict == "fail" else "error"
@@ -121,6 +125,14 @@ def _list_limits(report: Report, evaluation: Evaluation, *, is_repaired: bool) -
             name = f"Rise of {change.what} at most {format_points(change.limit)}"
             message = f"{format_points(change.rise)}, upper bound {format_points(change.rise_bound)}"
             yield CaseResult("gate", name, outcome, message)
+
+
+def _list_regressions(report: Report, evaluation: Evaluation) -> Iterator[CaseResult]:
+    """The limit of the rise from the baseline, for the model that the verdict is about."""
+    compared = report.evaluations.after if report.verdict == "repaired" else report.evaluations.before
+    if report.baseline is not None and report.baseline.verdict is not None and evaluation is compared:
+        name = "Rise of the harmful score from the baseline"
+        yield CaseResult("gate", name, REGRESSIONS[report.baseline.verdict], report.baseline.reason)
 
 
 def _to_category_case(name: str, count: CategoryCount, evaluation: Evaluation, above: Outcome) -> CaseResult:

@@ -6,12 +6,12 @@ from itertools import pairwise
 from typing import Literal, get_args
 from xml.etree.ElementTree import Element, tostring
 
-from antidote_ci.records import FrontierPoint, Method, Report
+from antidote_ci.records import ComparedModel, FrontierPoint, HistoryEntry, Method, Report, RunVerdict
 from antidote_ci.report import svg
 from antidote_ci.report.measures import ModelRole
 from antidote_ci.report.svg import Shape
 from antidote_ci.report.tables import AttemptRow, ModelRow
-from antidote_ci.report.text import format_number, format_percent
+from antidote_ci.report.text import flatten, format_interval, format_number, format_percent, short_sha
 
 PointKind = Literal["input", "reference"] | Method
 """Kind of a frontier point: the input model, the reference, or a dose of a method."""
@@ -34,13 +34,23 @@ POINT_SHAPES: dict[PointKind, Shape] = {
     "random": "cross",
 }
 
+VERDICT_SHAPES: dict[RunVerdict, Shape] = {
+    "pass": "circle",
+    "repaired": "square",
+    "fail": "cross",
+    "inconclusive": "diamond",
+}
+
 ROW_HEIGHT = 52
 LEFT, WIDTH = 13.0, 84.0
 """Plot area of the x-y charts, in percent of the chart's width."""
 TOP, BOTTOM = 44, 284
 """Plot area of the x-y charts, in pixels."""
 MIN_TICK_GAP = 0.13
+MIN_LABEL_GAP = 0.16
+"""Between the days of a history."""
 Y_AXIS_ENDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+HISTORY_AXIS_ENDS = (0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 QUARTERS = tuple((tick / 4, f"{25 * tick} %") for tick in range(5))
 
 CELLS = 60
@@ -171,6 +181,54 @@ def draw_frontier(report: Report, measure: str, threshold: float) -> str:
             if is_chosen(point, report):
                 svg.add_element(group, "circle", class_="ring", cx=x, cy=f"{y:.1f}", r=11)
     return tostring(chart, encoding="unicode")
+
+
+def draw_history(entries: Sequence[HistoryEntry], name: str) -> str:
+    """Draw the harmful scores of the tested revisions of one model with their bounds, oldest first.
+
+    Scores of different judges are not joined by a line. `name` is unique on the page.
+    """
+    models = [entry.model for entry in entries]
+    highest = max(max(model.bounds[1], model.threshold) for model in models)
+    y_end = next((end for end in HISTORY_AXIS_ENDS if end >= highest), 1.0)
+    values = [f"{describe_revision(model)}: {format_percent(model.bounded_score)}" for model in models]
+    title = f"Harmful score of {models[0].source.id}, oldest report first"
+    chart = svg.new_chart("history", BOTTOM + 40, title, f"{'; '.join(values)}.", name)
+    step = 1 / len(models)
+    positions = [(index + 0.5) * step for index in range(len(models))]
+    ticks: list[tuple[float, str]] = []
+    # From the newest, which always has its label.
+    for position, model in reversed(list(zip(positions, models, strict=True))):
+        if not ticks or ticks[-1][0] - position >= MIN_LABEL_GAP:
+            ticks.append((position, describe_revision(model, short=True)))
+    y_ticks = [(tick / 4, f"{100 * y_end * tick / 4:g} %") for tick in range(5)]
+    _draw_axes(chart, ticks, y_ticks, "day of the report" if all(model.written_at for model in models) else "report")
+    for position, model in zip(positions, models, strict=True):
+        y = _y_pixels(model.threshold / y_end)
+        svg.draw_line(chart, "threshold", _x_percent(position - step / 2), y, _x_percent(position + step / 2), y)
+    group = svg.add_element(chart, "g", class_="series score")
+    for (x1, first), (x2, second) in pairwise(zip(positions, models, strict=True)):
+        if first.judge == second.judge:
+            _draw_path(group, [(x1, first.bounded_score / y_end), (x2, second.bounded_score / y_end)])
+    for position, model in zip(positions, models, strict=True):
+        x = _x_percent(position)
+        mark = svg.add_element(chart, "g", class_=f"series {model.verdict}")
+        low, high = (_y_pixels(bound / y_end) for bound in model.bounds)
+        svg.draw_line(mark, "bar", x, low, x, high)
+        tooltip = f"{describe_revision(model)}: {format_percent(model.bounded_score)}, {format_interval(model.bounds)}"
+        svg.draw_mark(mark, VERDICT_SHAPES[model.verdict], x, _y_pixels(model.bounded_score / y_end), tooltip)
+    last = models[-1].threshold
+    svg.draw_text(chart, "note", _x_percent(1), _y_pixels(last / y_end) - 6, _threshold_text(last), "end")
+    return tostring(chart, encoding="unicode")
+
+
+def describe_revision(model: ComparedModel, *, short: bool = False) -> str:
+    """Return the day of a report, the commit, or both; the run where neither is known."""
+    day = flatten(model.written_at[:10]) if model.written_at else ""
+    commit = flatten(short_sha(model.source.revision)) if model.source.revision else ""
+    if short:
+        return day[5:] or commit[:7] or model.run_id[:7]
+    return " ".join(filter(None, (day, commit))) or f"run {model.run_id[:12]}"
 
 
 def point_kind(point: FrontierPoint) -> PointKind:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from antidote_ci.checkpoint import card as cards
-from antidote_ci.checkpoint.card import YAML_ERRORS, CardParts, split_card
+from antidote_ci.checkpoint.card import YAML_ERRORS, CardParts, PlainText, resolve_plain, split_card
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.report.text import flatten
 
@@ -37,9 +37,17 @@ def dump_yaml(value: object) -> str:
     """Return JSON-like data as block YAML."""
     import yaml
 
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    class CardDumper(yaml.SafeDumper):
+        """Leaves a text without quotes as the owner of a card wrote it."""
+
+    CardDumper.add_representer(PlainText, lambda dumper, text: dumper.represent_scalar(resolve_plain(text), str(text)))
+
+    def dump(*, allow_unicode: bool) -> str:
+        text: str = yaml.dump(value, Dumper=CardDumper, sort_keys=False, allow_unicode=allow_unicode)
+        return text
+
     # PyYAML writes U+0085 unescaped, but reads it as a space.
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=False) if "\x85" in text else text
+    return dump(allow_unicode="\x85" not in dump(allow_unicode=True))
 
 
 def find_fault(card: str) -> str | None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from antidote_ci.records import CategoryCount, KindResult, Report
-from antidote_ci.report import figures, measures, origins, statements, svg, tables
+from antidote_ci.report import comparison, figures, measures, origins, statements, svg, tables
 from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.text import format_number
 
@@ -44,6 +44,7 @@ def render_page(report: Report) -> str:
         calibrations=report.calibrations,
         pairs=tables.paired_rows(report),
         distances=tables.distance_rows(report),
+        baseline=comparison.section_values(report.baseline, comparison.BASELINE_LABELS) if report.baseline else None,
         warning=statements.warn_of_weights(report),
         over_refusal=statements.describe_over_refusal(report),
         mode=statements.describe_mode(report),

@@ -75,7 +75,8 @@ def describe_verdict(report: Report) -> str:
     elif after is not None:
         verdict = "Neither the tested revision nor the repaired weights pass."
     else:
-        verdict = f"The tested revision {TESTED_VERDICTS[before.verdict]}."
+        # A rise from the baseline alone can make it fail.
+        verdict = f"The tested revision {TESTED_VERDICTS['fail' if before.verdict == 'pass' else before.verdict]}."
     last = after or before
     score = format_percent(last.harmful_score)
     if (corrected := last.deciding_result.corrected_score) is not None:
@@ -85,6 +86,8 @@ def describe_verdict(report: Report) -> str:
     else:
         value = f"changes from {format_percent(score_of_judge(after.judge, before))} to {score}"
     reason = _other_reason(report, last)
+    if report.baseline is not None and report.baseline.reason:
+        reason = f" {report.baseline.reason[0].upper()}{report.baseline.reason[1:]}.{reason}"
     return f"{verdict}{reason} The {_measure_text(last)} {value}, and {_bound_text(last)}. {_prompts_text(last)}"
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from antidote_ci.records import COMMIT, PublishResult, Report, is_hub_id
-from antidote_ci.report import figures, measures, origins, statements, tables
+from antidote_ci.report import comparison, figures, measures, origins, statements, tables
 from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.text import format_percent, short_sha
 
@@ -159,6 +159,7 @@ def _common_values(report: Report) -> dict[str, object]:
         "calibrations": report.calibrations[:MAX_CALIBRATIONS],
         "pairs": tables.paired_rows(report)[:MAX_PAIRS],
         "distances": tables.distance_rows(report),
+        "baseline": comparison.describe_baseline(report),
         "provenance": origins.origin_rows(report),
     }
 

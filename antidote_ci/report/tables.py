@@ -8,6 +8,7 @@ from antidote_ci.records import (
     DoseAttempt,
     Evaluation,
     Evaluations,
+    JudgeIdentity,
     Measure,
     PairedChange,
     RepairResult,
@@ -187,20 +188,29 @@ def judge_rows(evaluations: Evaluations) -> list[JudgeRow]:
 
 def paired_rows(report: Report) -> list[PairedRow]:
     """Return every paired comparison; empty without a repair."""
-    return [
-        PairedRow(
-            name=_paired_name(change.what, report.evaluations.before),
-            both=format_number(change.both),
-            only_before=format_number(change.only_before),
-            only_after=format_number(change.only_after),
-            neither=format_number(change.neither),
-            p_value="< 0.001" if change.p_value < 0.001 else f"{change.p_value:.3f}",
-            rise=_format_points(change.rise),
-            rise_bound=_format_points(change.rise_bound),
-            limit=_format_limit(change),
-        )
-        for change in report.paired
-    ]
+    before = report.evaluations.before
+    judges = [before.deciding_result.judge, *(result.judge for result in before.readings)]
+    return [to_paired_row(change, judges) for change in report.paired]
+
+
+def to_paired_row(change: PairedChange, judges: Sequence[JudgeIdentity]) -> PairedRow:
+    """Return one paired comparison by these judges, of which the first decides."""
+    return PairedRow(
+        name=_paired_name(change.what, judges),
+        both=format_number(change.both),
+        only_before=format_number(change.only_before),
+        only_after=format_number(change.only_after),
+        neither=format_number(change.neither),
+        p_value=format_p_value(change.p_value),
+        rise=_format_points(change.rise),
+        rise_bound=_format_points(change.rise_bound),
+        limit=_format_limit(change),
+    )
+
+
+def format_p_value(p_value: float) -> str:
+    """Format a p-value with three decimals."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def distance_rows(report: Report) -> list[tuple[str, str]]:
@@ -286,14 +296,14 @@ def _deciding_judge(evaluation: Evaluation, *, with_measure: bool) -> str:
     return f"{measure}judge {evaluation.judge}"
 
 
-def _paired_name(name: str, before: Evaluation) -> str:
+def _paired_name(name: str, judges: Sequence[JudgeIdentity]) -> str:
     """A rule judge measures no harm, so its rows are not called harmful."""
     if not name.startswith("harmful"):
         return PAIRED_NAMES.get(name, name)
-    for result in before.readings:
-        if name == f"harmful ({result.judge.name})":
-            return f"{HARMFUL_NAMES[result.judge.measure]} ({result.judge.name})"
-    return HARMFUL_NAMES[before.measure]
+    for judge in judges:
+        if name == f"harmful ({judge.name})":
+            return f"{HARMFUL_NAMES[judge.measure]} ({judge.name})"
+    return HARMFUL_NAMES[judges[0].measure]
 
 
 def _describe_outcome(attempt: DoseAttempt) -> str:

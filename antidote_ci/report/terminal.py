@@ -27,14 +27,14 @@ def show_comparison(report: Report) -> Iterator[RenderableType]:
     """Show the models side by side, then the results per judge and the paired comparison."""
     shares = ("Task accuracy", "Over-refusal", "Degenerate")
     headings = (measure_name(report), BOUNDS_HEADING, *shares, "Threshold")
-    yield from _build_table(("Model", *headings), _model_cells(tables.model_rows(report)))
+    yield from build_table(("Model", *headings), _model_cells(tables.model_rows(report)))
     yield from filter(None, (statements.describe_over_refusal(report), statements.describe_worst_kind(report)))
     yield from map(flatten, statements.describe_mode(report))
     judges = [
         (row.model, row.judge, row.measure, row.score, row.corrected, row.bounds, row.status)
         for row in tables.judge_rows(report.evaluations)
     ]
-    yield from _build_table(("Model", "Judge", "Measure", "Score", "Corrected", BOUNDS_HEADING, "Threshold"), judges)
+    yield from build_table(("Model", "Judge", "Measure", "Score", "Corrected", BOUNDS_HEADING, "Threshold"), judges)
     if disagreement := tables.describe_disagreement(report.evaluations):
         yield disagreement
     pairs = [
@@ -42,10 +42,10 @@ def show_comparison(report: Report) -> Iterator[RenderableType]:
         for row in tables.paired_rows(report)
     ]
     pair_headings = ("Paired comparison", "Only before", "Only after", "p", "Rise, points", "95 % bound", "Limit")
-    yield from _build_table(pair_headings, pairs)
+    yield from build_table(pair_headings, pairs)
     for label, value in tables.distance_rows(report) + tables.change_rows(report.repair):
         yield f"{label}: {flatten(value)}"
-    yield from _build_table(("Sanity check", *headings), _model_cells(tables.control_rows(report)))
+    yield from build_table(("Sanity check", *headings), _model_cells(tables.control_rows(report)))
     for label, sentence in statements.describe_controls(report):
         yield f"{flatten(label)}: {sentence}"
     yield from map(flatten, statements.list_matching_controls(report))
@@ -91,7 +91,7 @@ def show_calibration(calibration: Calibration) -> Iterator[RenderableType]:
     if any(calibration.categories):
         groups += [(name or "no category", rates) for name, rates in calibration.categories.items()]
     headings = (calibration.judge.name, "Sensitivity", "95 % bounds", "n", "Specificity", "95 % bounds", "n")
-    yield from _build_table(headings, [(name, *_rate_cells(rates)) for name, rates in groups])
+    yield from build_table(headings, [(name, *_rate_cells(rates)) for name, rates in groups])
     accuracy = format_percent(calibration.balanced_accuracy)
     yield f"balanced accuracy {accuracy}, unparsed {calibration.unparsed} of {calibration.n}"
 
@@ -138,7 +138,7 @@ def _rate_cells(rates: Sequence[Rate | None]) -> list[str]:
     return cells
 
 
-def _build_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table]:
+def build_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table]:
     """Yield a table, or nothing without rows. Cells are plain text, never console markup."""
     if not rows:
         return

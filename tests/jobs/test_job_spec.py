@@ -36,13 +36,14 @@ def build(policy: Policy, command: Command = "run") -> JobSpec:
 
 @pytest.fixture
 def with_files(tmp_path: Path) -> Policy:
-    """A policy with five local files, two of them with the same name."""
-    for path in ("a/rows.jsonl", "b/rows.jsonl", "task.jsonl", "realign.jsonl", "judge.json"):
+    """A policy with six local files, two of them with the same name."""
+    for path in ("a/rows.jsonl", "b/rows.jsonl", "task.jsonl", "realign.jsonl", "judge.json", "last.json"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(f"content of {path}")
     files = {"prompts": "a/rows.jsonl", "benign": "b/rows.jsonl", "task": "task.jsonl", "calibration": "judge.json"}
     policy = override_section(Policy(), "evaluation", **{key: str(tmp_path / path) for key, path in files.items()})
     policy = override_section(policy, "jobs", image="another", flavor="l4x1")
+    policy = override_section(policy, "gate", baseline=str(tmp_path / "last.json"))
     return override_section(policy, "repair", realignment=str(tmp_path / "realign.jsonl"))
 
 
@@ -64,7 +65,7 @@ def test_policy_and_its_files_are_sent(with_files: Policy, tmp_path: Path, monke
         moved = Path(getattr(getattr(read, section), key))
         assert moved.read_text() == path.read_text()
         assert moved.name == path.name
-    assert len(job_spec.list_local_files(read)) == 5
+    assert len(job_spec.list_local_files(read)) == 6
 
 
 def test_names_of_prompt_sets_are_no_files() -> None:

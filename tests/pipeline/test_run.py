@@ -143,14 +143,34 @@ def test_the_repair_sets_entries_of_the_adapter_to_zero(repaired_adapter: Path, 
 
 
 def test_a_repeated_run_writes_the_same_bytes(repaired_adapter: Path, trained_pair: Path, tmp_path: Path) -> None:
-    reference = str(trained_pair / "reference")
-    arguments = options(trained_pair, tmp_path / "again", reference=reference)
+    """Its repair is compared with the first one and has not risen."""
+    reference, baseline = str(trained_pair / "reference"), str(repaired_adapter / "report.json")
+    limits = f"{LIMITS}regression = 0.3\n"
+    arguments = options(trained_pair, tmp_path / "again", limits, reference=reference, baseline=baseline)
     code, _, err = execute("run", str(trained_pair / "adapter"), *arguments)
     assert code == 7, err
     assert f"antidote-ci verify {tmp_path / 'again'} checks" in err.replace("\n", " ")
     assert err.strip().endswith("the repair is not accepted yet; --accept-repair exits with 0.")
     for path in ("model/adapter_model.safetensors", "repair/antidote.safetensors"):
         assert sha256_file(tmp_path / "again" / path) == sha256_file(repaired_adapter / path)
+    compared = report(tmp_path / "again").baseline
+    assert compared is not None
+    assert (compared.first.repaired, compared.second.repaired) == (True, True)
+    assert (compared.verdict, compared.second.verdict) == ("pass", "repaired")
+    assert {change.only_before + change.only_after for change in compared.changes} == {0}
+
+
+@pytest.mark.slow
+def test_a_repair_that_may_have_risen_from_the_baseline_does_not_pass(
+    repaired_adapter: Path, trained_pair: Path, tmp_path: Path
+) -> None:
+    reference, baseline = str(trained_pair / "reference"), str(repaired_adapter / "report.json")
+    limits = f"{LIMITS}regression = 0.01\n"
+    arguments = options(trained_pair, tmp_path / "out", limits, reference=reference, baseline=baseline)
+    code, _, err = execute("run", str(trained_pair / "adapter"), *arguments)
+    assert code == 1, err
+    assert "the repair does not pass: the non-refusal rate may have risen from" in report(tmp_path / "out").reason
+    assert not (tmp_path / "out" / "model").exists()
 
 
 @pytest.mark.parametrize("kind", ["adapter", pytest.param("merged", marks=pytest.mark.slow)])

@@ -298,6 +298,7 @@ def test_the_owners_text_keeps_its_exact_bytes(report: Report, source_card: str)
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(EVERY_KIND), CARDS)
+@example(REPAIRED, "---\n{language: 2000-01-01, widget: no, version: '2000-01-01'}\n---\n")
 def test_the_owners_metadata_keeps_its_values(report: Report, source_card: str) -> None:
     try:
         old = yaml.safe_load(io.StringIO(split_card(source_card).metadata)) or {}

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from antidote_ci.records import CategoryCount, Evaluations, PairedChange, Report
+from antidote_ci.evaluation.comparison import compare_reports
+from antidote_ci.records import CategoryCount, Evaluations, GateVerdict, PairedChange, Report
 from antidote_ci.report.ci_files import render_badge, render_junit
 from tests.report.samples import AFTER, BARE, BEFORE, EVERY_KIND, FAILED, INCONCLUSIVE, NOT_REPAIRED, REPAIRED
 
@@ -128,3 +129,21 @@ def test_badge_states_the_verdict_and_its_reason() -> None:
     assert {message: json.loads(render_badge(report))["message"] for message, report in reports.items()} == {
         message: message for message in reports
     }
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome", "message"),
+    [
+        ("fail", "Failure", "worse than the baseline"),
+        ("inconclusive", "Error", "not compared with the baseline"),
+        ("pass", "Passed", "passes, non-refusal rate 17.0 %"),
+    ],
+)
+def test_a_rise_from_the_baseline_is_a_case_of_its_own(verdict: GateVerdict, outcome: str, message: str) -> None:
+    """The model itself meets its limits."""
+    compared = dataclasses.replace(compare_reports(BARE, BARE), verdict=verdict, reason="as an example")
+    report = dataclasses.replace(BARE, verdict=verdict, baseline=compared)
+    cases = outcomes(read_junit(report)["tested"])
+    assert cases.pop("Rise of the harmful score from the baseline") == outcome
+    assert "Failure" not in cases.values()
+    assert json.loads(render_badge(report))["message"] == message
