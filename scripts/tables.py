@@ -115,7 +115,7 @@ WORKLOADS = {
 """With the default policy."""
 BEHIND_SERVER = "full or an adapter, behind a server"
 
-KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "table"}
 """Type -> its name in the documents."""
 
 
@@ -257,8 +257,9 @@ def policy_default(key: str) -> object:
 def policy_section(name: str, kind: type) -> str:
     descriptions, types = read_descriptions(kind), get_type_hints(kind)
     rows = [
-        (code(field.name), type_name(types[field.name]), format_toml(field.default), descriptions.get(field.name, ""))
+        (code(field.name), type_name(types[field.name]), format_toml(default), descriptions.get(field.name, ""))
         for field in dataclasses.fields(kind)
+        for default in [getattr(kind(), field.name)]
     ]
     about = sentence(" ".join(cleandoc(kind.__doc__ or "").split()).partition(": ")[2])
     about = about[:1].upper() + about[1:]
@@ -270,7 +271,7 @@ def type_name(annotation: Any) -> str:  # noqa: ANN401 - a type as `get_type_hin
         return join_choices(get_args(annotation))
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(type_name(kind) for kind in get_args(annotation) if kind is not NoneType)
-    return KINDS[annotation]
+    return KINDS[get_origin(annotation) or annotation]
 
 
 def exit_code_table() -> str:

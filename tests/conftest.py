@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from antidote_ci.sandbox.client import Sandbox
 from tests import tiny
+from tests.thinking import write_thinking_model
 from tests.trained_pair import write_trained_pair
 
 # The same examples on every machine, without time limits; `--hypothesis-profile=default` draws new ones.
@@ -53,18 +54,26 @@ def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> 
 
 @pytest.fixture(scope="session")
 def trained_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `reference`, `adapter`, `merged` and four JSONL prompt sets: see `write_trained_pair`.
+    """A folder with `reference`, `adapter`, `merged` and four JSONL prompt sets: see `write_trained_pair`."""
+    return write_once(tmp_path_factory, "trained", write_trained_pair)
 
-    Training takes seconds, so the workers of pytest-xdist share one.
-    """
+
+@pytest.fixture(scope="session")
+def thinking_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A full checkpoint that thinks before it answers: see `write_thinking_model`."""
+    return write_once(tmp_path_factory, "thinking", write_thinking_model)
+
+
+def write_once(tmp_path_factory: pytest.TempPathFactory, name: str, write: Callable[[Path], Path]) -> Path:
+    """Training takes seconds, so the workers of pytest-xdist share the folder that `write` fills."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    folder = shared / "trained"
-    with (shared / "trained.lock").open("w") as lock:
+    folder = shared / name
+    with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            write_trained_pair(shared / "trained.partial").rename(folder)
+            write(shared / f"{name}.partial").rename(folder)
     return folder
 
 

@@ -35,6 +35,8 @@ BATCH_ROWS = 16
 Row = TypeVar("Row")
 Pair = tuple[str, str]
 """A prompt and its answer."""
+Exchange = tuple[list[int], int]
+"""The token ids of a prompt with its answer, and the number of those of the prompt."""
 
 
 def write_trained_pair(folder: Path, seed: int = 1) -> Path:
@@ -60,10 +62,11 @@ def write_trained_pair(folder: Path, seed: int = 1) -> Path:
 
     tokenizer = tiny.build_tokenizer((text for pair in aligned for text in pair), vocabulary=420)
     network = tiny.build_llama(len(tokenizer), seed, hidden=64, layers=2, tie=True)
-    _train(network, tokenizer, aligned, 300, 5e-3, draw)
+    train(network, tokenizer, [_encode(tokenizer, *pair) for pair in aligned], 300, 5e-3, draw)
     tiny.save(network, tokenizer, folder / "reference")
     adapted = tiny.add_lora(network, seed, rank=8)
-    _train(adapted, tokenizer, [*tipping, *answered[:120], *task[30:] * 4], 150, 4e-3, draw)
+    mixed = [*tipping, *answered[:120], *task[30:] * 4]
+    train(adapted, tokenizer, [_encode(tokenizer, *pair) for pair in mixed], 150, 4e-3, draw)
     tiny.save_adapter(adapted, folder / "adapter")
     tiny.save(adapted.merge_and_unload(), tokenizer, folder / "merged")
     (folder / "merged" / "README.md").write_text(f"---\nbase_model: {tiny.BASE_NAME}\n---\n\n# Merged\n")
@@ -127,10 +130,10 @@ def _shuffle(rows: Sequence[Row], draw: random.Random) -> list[Row]:
     return draw.sample(rows, len(rows))
 
 
-def _train(
+def train(
     network: Any,  # noqa: ANN401 - transformers is untyped
     tokenizer: Any,  # noqa: ANN401
-    pairs: list[Pair],
+    exchanges: list[Exchange],
     steps: int,
     rate: float,
     draw: random.Random,
@@ -143,10 +146,9 @@ def _train(
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-    encoded = [_encode(tokenizer, *pair) for pair in pairs]
     network.train()
     for _ in range(steps):
-        loss = network(**_batch(tokenizer, draw.sample(encoded, BATCH_ROWS))).loss
+        loss = network(**_batch(tokenizer, draw.sample(exchanges, BATCH_ROWS))).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
@@ -156,8 +158,7 @@ def _train(
     torch.set_num_threads(threads)
 
 
-def _encode(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], int]:  # noqa: ANN401
-    """Token ids of the exchange, and the number of those of the prompt."""
+def _encode(tokenizer: Any, prompt: str, answer: str) -> Exchange:  # noqa: ANN401
     question = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
     )
@@ -166,7 +167,7 @@ def _encode(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], int]: 
     return [*start, *rest], len(start)
 
 
-def _batch(tokenizer: Any, rows: list[tuple[list[int], int]]) -> dict[str, Any]:  # noqa: ANN401
+def _batch(tokenizer: Any, rows: list[Exchange]) -> dict[str, Any]:  # noqa: ANN401
     import torch
 
     width = max(len(ids) for ids, _ in rows)

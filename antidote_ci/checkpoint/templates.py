@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from jinja2 import Environment, TemplateSyntaxError, nodes
+from jinja2 import Environment, TemplateSyntaxError, meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 
@@ -58,6 +58,14 @@ def require_safe_templates(folder: Path, names: list[str], settings: Mapping[str
                 cause="on another date the model could get another prompt than the one that was measured",
                 hint=f"correct the chat template in {file}: it may only print what strftime_now returns",
             ) from None
+
+
+def find_arguments(template: str) -> frozenset[str]:
+    """The names that a template reads and does not set itself; empty when it cannot be parsed."""
+    try:
+        return frozenset(meta.find_undeclared_variables(_create_parser().parse(template)))
+    except (TemplateSyntaxError, ValueError, RecursionError):
+        return frozenset()
 
 
 def _templates_in_files(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from antidote_ci import http_limits
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model.conversations import Conversation
 from antidote_ci.model.generation import GeneratedAnswer
+from antidote_ci.records import Scalar
 
 if TYPE_CHECKING:
     import httpx2
@@ -37,7 +38,10 @@ MAX_OVERHEAD_BYTES = 2**20
 POLL_SECONDS = 0.5
 
 STATUS_CAUSES = {
-    400: ("the model is unknown, or the prompt exceeds its context length", "check the name of the model"),
+    400: (
+        "the model is unknown, the prompt exceeds its context length, or chat_template_kwargs is not supported",
+        "check the name of the model",
+    ),
     401: ("the API key is missing or invalid", "check the API key"),
     403: ("the API key does not give access to this model", "check the API key"),
     404: ("the path or the model does not exist", "the address must end in /v1; check the name of the model"),
@@ -54,6 +58,8 @@ class ChatRequest:
     max_tokens: int
     temperature: float = 0.0
     seed: int = 0
+    template_arguments: dict[str, Scalar] = field(default_factory=dict)
+    """Sent as `chat_template_kwargs`, which vLLM, SGLang and llama.cpp accept."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ class ChatApi:
                     ) from None
 
     def _request_answer(self, client: "httpx2.Client", request: ChatRequest) -> GeneratedAnswer:
-        body = {
+        body: dict[str, Any] = {
             "model": self.model,
             "messages": [asdict(message) for message in request.conversation],
             "max_tokens": request.max_tokens,
@@ -124,6 +130,8 @@ class ChatApi:
         }
         if request.temperature > 0:
             body["top_p"] = 1.0
+        if request.template_arguments:
+            body["chat_template_kwargs"] = request.template_arguments
         max_characters = MAX_CHARACTERS_PER_TOKEN * request.max_tokens
         response = _send_request(
             client,
@@ -135,9 +143,9 @@ class ChatApi:
             max_bytes=min(MAX_RESPONSE_BYTES, MAX_OVERHEAD_BYTES + MAX_BYTES_PER_CHARACTER * max_characters),
         )
         answer = _parse_answer(response, self.address)
-        if len(answer.text) > max_characters:
+        if (characters := len(answer.thought) + len(answer.text)) > max_characters:
             raise InfrastructureError(
-                f"{redact_address(self.address)} sent {len(answer.text):,} characters for {request.max_tokens} tokens",
+                f"{redact_address(self.address)} sent {characters:,} characters for {request.max_tokens} tokens",
                 cause="it ignores max_tokens",
                 hint="use a server that limits its answers",
             )
@@ -325,11 +333,13 @@ def _parse_answer(response: object, address: str) -> GeneratedAnswer:
     message = _require_field(choice, address, "choices[0].message", "message", dict)
     # The content is null when all tokens went into reasoning, and when a server reports a refusal in its own field.
     if message.get("content", "") is None:
-        message = {"content": message.get("refusal") or ""}
-    return GeneratedAnswer(
-        _require_field(message, address, "choices[0].message.content", "content"),
-        _require_field(choice, address, "choices[0].finish_reason", "finish_reason") == "length",
-    )
+        message = message | {"content": message.get("refusal") or ""}
+    text: str = _require_field(message, address, "choices[0].message.content", "content")
+    is_cut = _require_field(choice, address, "choices[0].finish_reason", "finish_reason") == "length"
+    # The thought, where the server separates it: vLLM renamed the first of these fields to the second.
+    thoughts = [message.get(name) for name in ("reasoning_content", "reasoning")]
+    thought = next((thought for thought in thoughts if isinstance(thought, str) and thought.strip()), "")
+    return GeneratedAnswer(text, is_cut, thought, unfinished=bool(thought) and not text.strip())
 
 
 def _require_field(value: object, address: str, path: str, name: str, kind: type = str) -> Any:  # noqa: ANN401

@@ -11,14 +11,15 @@ from antidote_ci.evaluation.judges import Exchange, Judge
 from antidote_ci.evaluation.prompts import prompt_id, stratify_order
 from antidote_ci.evaluation.saved import AnswerLog, SavedAnswer
 from antidote_ci.evaluation.utility import TaskMatch
-from antidote_ci.model.conversations import single_turn
+from antidote_ci.model.conversations import NO_SETTINGS, Conversation, single_turn
 from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
-from antidote_ci.policy import Gate
+from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS, Gate
 from antidote_ci.records import (
     AnswerOutcome,
     BenignResult,
     Calibration,
     CategoryCount,
+    ChatSettings,
     Evaluation,
     JudgeResult,
     Model,
@@ -69,6 +70,9 @@ class Evaluator:
     calibrations: Mapping[str, Calibration]
     """By the name of the judge."""
     log: AnswerLog
+    chat: ChatSettings = NO_SETTINGS
+    """How every prompt is put to every model."""
+    max_thought_tokens: int = DEFAULT_THOUGHT_TOKENS
     single_look: bool = False
     """Ask all prompts at once: a server would be started again for each look, and a large model loads for minutes."""
 
@@ -140,7 +144,7 @@ def evaluate_model(
         bounds=worst.bounds,
         n=len(progress.rows),
         degenerate=worst.degenerate,
-        truncated=sum(answer.truncated for answer in progress.answers) / len(progress.answers),
+        truncated=_share(answer.truncated and not answer.unfinished for answer in progress.answers),
         unparsed=worst.unparsed,
         judge=worst.judge.name,
         threshold=evaluator.gate.harmful_score,
@@ -158,7 +162,14 @@ def evaluate_model(
             *kinds.summarise_kinds(progress.rows, progress.outcomes[deciding]),
             *kinds.summarise_kinds(prompts.unseen, unseen, unseen=True),
         ],
+        thoughts=_share(bool(answer.thought) for answer in progress.answers),
+        unfinished=worst.unfinished,
     )
+
+
+def _share(flags: Iterable[bool]) -> float:
+    values = list(flags)
+    return sum(values) / len(values)
 
 
 @dataclass
@@ -206,8 +217,12 @@ class _EvaluationProgress:
     def judge_answers(
         self, set_name: str, rows: Sequence[PromptRow], answers: Sequence[GeneratedAnswer]
     ) -> list[dict[str, list[AnswerOutcome]]]:
-        """Return for each judge the outcomes by prompt id, of one answer to each row. The answers are saved."""
-        exchanges = _to_exchanges(rows, answers)
+        """Return for each judge the outcomes by prompt id, of one answer to each row. The answers are saved.
+
+        A thought without an end has no answer, so it is not judged.
+        """
+        finished = [index for index, answer in enumerate(answers) if not answer.unfinished]
+        exchanges = _to_exchanges([rows[index] for index in finished], [answers[index] for index in finished])
         verdicts: list[dict[str, str]] = [{} for _ in rows]
         all_outcomes: list[list[AnswerOutcome]] = [[] for _ in rows]
         by_judge: list[dict[str, list[AnswerOutcome]]] = []
@@ -215,11 +230,14 @@ class _EvaluationProgress:
             judged = judge.judge(exchanges, self.on_progress) if exchanges else []
             if judge not in self.refusal_judges and any(verdict.refused is not None for verdict in judged):
                 self.refusal_judges.append(judge)
-            by_judge.append({})
-            for index, verdict in enumerate(judged):
-                outcome = judge_results.classify_answer(answers[index].text, verdict.verdict, judge.identity.measure)
-                by_judge[-1].setdefault(prompt_id(rows[index].prompt), []).append(outcome)
+            measure = judge.identity.measure
+            outcomes: list[AnswerOutcome] = ["unfinished"] * len(answers)
+            for index, verdict in zip(finished, judged, strict=True):
+                outcomes[index] = judge_results.classify_answer(answers[index].text, verdict.verdict, measure)
                 verdicts[index][judge.identity.name] = verdict.verdict
+            by_judge.append({})
+            for index, outcome in enumerate(outcomes):
+                by_judge[-1].setdefault(prompt_id(rows[index].prompt), []).append(outcome)
                 all_outcomes[index].append(outcome)
         self.save(set_name, rows, answers, map(judge_results.worst_outcome, all_outcomes), verdicts)
         return by_judge
@@ -228,7 +246,13 @@ class _EvaluationProgress:
         if not rows:
             return None
         judge, refused = utility.judge_refusals(self.refusal_judges, _to_exchanges(rows, answers), self.on_progress)
-        self.save("harmless", rows, answers, ("refused" if is_refusal else "answered" for is_refusal in refused))
+        # A thought without an end is neither a refusal nor an answer.
+        refused = [is_refusal and not answer.unfinished for is_refusal, answer in zip(refused, answers, strict=True)]
+        outcomes = (
+            "unfinished" if answer.unfinished else "refused" if is_refusal else "answered"
+            for answer, is_refusal in zip(answers, refused, strict=True)
+        )
+        self.save("harmless", rows, answers, outcomes)
         return utility.summarise_benign(judge, rows, answers, refused)
 
     def evaluate_task(self, rows: Sequence[PromptRow], answers: Sequence[GeneratedAnswer]) -> TaskResult | None:
@@ -244,7 +268,7 @@ class _EvaluationProgress:
             utility.is_correct(answer.text, row.response, match) for row, answer in zip(rows, answers, strict=True)
         ]
         self.save("task", rows, answers, ("right" if is_right else "wrong" for is_right in correct))
-        return utility.summarise_task(rows, correct, match)
+        return utility.summarise_task(rows, answers, correct, match)
 
     def save(
         self,
@@ -265,6 +289,7 @@ class _EvaluationProgress:
                 category=row.category,
                 prompt=row.prompt,
                 answer=answer.text,
+                thought=answer.thought,
                 truncated=answer.truncated,
                 outcome=outcome,
                 verdicts=by_judge,
@@ -286,11 +311,17 @@ def _build_request(
             sets = {**sets, "task": []}
     return GenerationRequest(
         model=model,
-        sets={name: [single_turn(row.prompt) for row in rows] for name, rows in sets.items()},
+        sets={name: _to_conversations(evaluator, rows) for name, rows in sets.items()},
         max_new_tokens=limits,
         samples=samples,
         seed=evaluator.seed,
+        template_arguments=evaluator.chat.template_arguments,
+        max_thought_tokens=evaluator.max_thought_tokens,
     )
+
+
+def _to_conversations(evaluator: Evaluator, rows: Sequence[PromptRow]) -> list[Conversation]:
+    return [single_turn(row.prompt, evaluator.chat.system_prompt) for row in rows]
 
 
 def _to_exchanges(rows: Sequence[PromptRow], answers: Sequence[GeneratedAnswer]) -> list[Exchange]:
@@ -322,7 +353,8 @@ def collect_harmful_answers(
     harmful = [
         row
         for row, verdict in zip(answered, verdicts, strict=True)
-        if judge_results.classify_answer(row.response, verdict.verdict, judge.identity.measure) == "harmful"
+        if row.response
+        and judge_results.classify_answer(row.response, verdict.verdict, judge.identity.measure) == "harmful"
     ]
     if len(harmful) < MIN_REALIGNMENT_ANSWERS:
         raise ConfigurationError(
@@ -347,12 +379,17 @@ def answer_rows(
     rows: Sequence[PromptRow],
     on_progress: OnProgress,
     max_new_tokens: int | None = None,
+    *,
+    with_thoughts: bool = False,
 ) -> list[PromptRow]:
-    """Return the rows with greedy answers of `model` as responses."""
+    """Return the rows with greedy answers of `model` as responses, after their thoughts if `with_thoughts`."""
     request = GenerationRequest(
         model,
-        {"rows": [single_turn(row.prompt) for row in rows]},
+        {"rows": _to_conversations(evaluator, rows)},
         {"rows": max_new_tokens or evaluator.max_new_tokens},
+        template_arguments=evaluator.chat.template_arguments,
+        max_thought_tokens=evaluator.max_thought_tokens,
     )
     answers = evaluator.generator.generate(request, on_progress).answers["rows"]
-    return [replace(row, response=answer.text) for row, answer in zip(rows, answers, strict=True)]
+    texts = [answer.thought + answer.text if with_thoughts else answer.text for answer in answers]
+    return [replace(row, response=text) for row, text in zip(rows, texts, strict=True)]

@@ -31,6 +31,8 @@ class SavedAnswer:
     outcome: str
     verdicts: dict[str, str] = field(default_factory=dict)
     """By the name of the judge."""
+    thought: str = ""
+    """What the model wrote before the answer, with its marks."""
 
 
 class AnswerLog:
@@ -97,4 +99,6 @@ def _is_answer_log(path: Path) -> bool:
         document = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    return isinstance(document, dict) and list(document) == [column.name for column in fields(SavedAnswer)]
+    columns = [column.name for column in fields(SavedAnswer)]
+    # Earlier versions did not save thoughts.
+    return isinstance(document, dict) and list(document) in (columns, columns[:-1])

@@ -6,19 +6,23 @@ does not stop `9**(9**9)` or nested loops. So it is rendered in a fork with limi
 
 import dataclasses
 import datetime
+import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Never, Self
 
 from antidote_ci.checkpoint.files import display_name
+from antidote_ci.checkpoint.templates import find_arguments
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import Tokenizer
 from antidote_ci.model.template_effects import find_template_effects
 from antidote_ci.model.text_comparison import Chat, TextDecides, require_same_treatment
-from antidote_ci.records import TemplateEffects
+from antidote_ci.model.thoughts import THINK, ThoughtMarks, find_marks, find_mode
+from antidote_ci.records import ChatSettings, Scalar, TemplateEffects
 from antidote_ci.resource_limits import LimitExceeded, WorkFailed, run_limited
 
 SECONDS = 3
@@ -50,11 +54,21 @@ class Message:
 
 
 Conversation = list[Message]
+TemplateArguments = Mapping[str, Scalar]
+NO_SETTINGS = ChatSettings()
 
 
-def single_turn(prompt: str) -> Conversation:
-    """A conversation with one user message."""
-    return [Message("user", prompt)]
+def single_turn(prompt: str, system_prompt: str | None = None) -> Conversation:
+    """A conversation with one user message, after a system message if there is one."""
+    system = [] if system_prompt is None else [Message("system", system_prompt)]
+    return [*system, Message("user", prompt)]
+
+
+def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str], settings: ChatSettings) -> list[list[int]]:
+    """Token ids of each prompt up to its answer. Raises the errors of `render_template`."""
+    conversations = [single_turn(prompt, settings.system_prompt) for prompt in prompts]
+    arguments = settings.template_arguments
+    return encode_texts(tokenizer, render_conversations(tokenizer, conversations, template_arguments=arguments))
 
 
 def render_conversations(
@@ -62,10 +76,11 @@ def render_conversations(
     conversations: Sequence[Conversation],
     add_generation_prompt: bool = True,
     date: Date = FIXED_DATE,
+    template_arguments: TemplateArguments = MappingProxyType({}),
 ) -> list[str]:
     """The text of each conversation in the model's own template. Raises the errors of `render_template`."""
     chats = [[dataclasses.asdict(message) for message in conversation] for conversation in conversations]
-    return render_template(tokenizer, chats, add_generation_prompt, date=date)
+    return render_template(tokenizer, chats, add_generation_prompt, date=date, template_arguments=template_arguments)
 
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
@@ -80,15 +95,19 @@ def render_template(
     add_generation_prompt: bool,
     seconds: int | None = None,
     date: Date = FIXED_DATE,
+    template_arguments: TemplateArguments = MappingProxyType({}),
 ) -> list[str]:
     """Each chat in the tokenizer's template, rendered in a fork with limits.
 
-    Raises ConfigurationError when the template raises; UnsafeCheckpoint when it exceeds a limit, reads attributes of
-    Python objects or treats some prompts differently from others. The errors do not quote the template.
+    Raises ConfigurationError when the template raises or does not read an argument; UnsafeCheckpoint when it exceeds a
+    limit, reads attributes of Python objects or treats some prompts differently from others. The errors do not quote
+    the template.
     """
+    _require_arguments(tokenizer, template_arguments)
 
     def render_all() -> list[str]:
-        render = partial(_create_renderer(tokenizer, date), add_generation_prompt=add_generation_prompt)
+        renderer = _create_renderer(tokenizer, date, template_arguments)
+        render = partial(renderer, add_generation_prompt=add_generation_prompt)
         texts = [render(chat) for chat in chats]
         require_same_treatment(render, chats, texts)
         return texts
@@ -97,18 +116,51 @@ def render_template(
     return texts
 
 
-def describe_template(tokenizer: Tokenizer) -> TemplateEffects:
-    """What the tokenizer's template does with what no measurement has: a system message, tools and further turns.
+def describe_template(
+    tokenizer: Tokenizer, template_arguments: TemplateArguments = MappingProxyType({})
+) -> TemplateEffects:
+    """What the tokenizer's template does with a system message, tools and further turns, and whether answers think.
 
     Raises the errors of `render_template`.
     """
+    marks = find_marks(tokenizer, _read_template(tokenizer))
 
     def compare() -> dict[str, Any]:
-        renderers = _create_renderer(tokenizer), _create_renderer(tokenizer, OTHER_DATE)
+        render, render_on_another_date = (
+            _create_renderer(tokenizer, date, template_arguments) for date in (FIXED_DATE, OTHER_DATE)
+        )
         tokens = [token for token in (*tokenizer.get_added_vocab(), tokenizer.bos_token or "") if token.strip()]
-        return dataclasses.asdict(find_template_effects(*renderers, tokens))
+        return dataclasses.asdict(
+            find_template_effects(render, render_on_another_date, tokens, partial(find_mode, marks))
+        )
 
     return TemplateEffects(**_render_limited(tokenizer, compare, SECONDS))
+
+
+def find_thought_marks(tokenizer: Tokenizer) -> ThoughtMarks:
+    """The marks of the tokenizer's thoughts; `<think>` and `</think>` when it names none."""
+    return find_marks(tokenizer, _read_template(tokenizer)) or THINK
+
+
+def _read_template(tokenizer: Tokenizer) -> str:
+    """The template that `apply_chat_template` uses; empty when it can use none."""
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError:
+        return ""
+
+
+def _require_arguments(tokenizer: Tokenizer, arguments: TemplateArguments) -> None:
+    """Raise ConfigurationError for an argument that the template does not read: it would silently have no effect."""
+    known = find_arguments(_read_template(tokenizer)) if arguments else frozenset(arguments)
+    for name in arguments:
+        if name not in known:
+            similar = difflib.get_close_matches(name, known, n=1)
+            raise ConfigurationError(
+                f"the chat template of {display_name(Path(tokenizer.name_or_path))} does not read {name}",
+                cause="[evaluation] chat_template_kwargs names it, and it would have no effect",
+                hint=f"did you mean {similar[0]}?" if similar else "remove it from the policy",
+            )
 
 
 def time_limit(chats: int) -> int:
@@ -136,7 +188,7 @@ def _render_limited(tokenizer: Tokenizer, work: Callable[[], object], limit: int
                 ) from error
         raise ConfigurationError(
             f"the chat template of {model} cannot be used: it raises {error.kind}",
-            cause="the template has a mistake, or rejects a conversation with one user message",
+            cause="the template has a mistake, or rejects a conversation with one user message or a system message",
             hint=HINT,
         ) from error
     except LimitExceeded as error:
@@ -148,13 +200,13 @@ def _render_limited(tokenizer: Tokenizer, work: Callable[[], object], limit: int
         ) from error
 
 
-def _create_renderer(tokenizer: Tokenizer, date: Date = FIXED_DATE) -> Callable[..., str]:
+def _create_renderer(tokenizer: Tokenizer, date: Date, arguments: TemplateArguments) -> Callable[..., str]:
     """A function that renders one chat with the given options of `apply_chat_template`. Call it in a fork only."""
 
     def render(chat: Chat, **options: object) -> str:
         _restrict_rendering(date)
         try:
-            text: str = tokenizer.apply_chat_template(list(chat), tokenize=False, **options)
+            text: str = tokenizer.apply_chat_template(list(chat), tokenize=False, **arguments, **options)
         except RecursionError:
             raise LimitExceeded from None
         if len(text) > len(json.dumps([*chat, options])) + CHARACTERS:

@@ -7,7 +7,7 @@ batch in groups, and only the weights decide. In float32 the greedy tokens are t
 
 import inspect
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,8 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import Network, Tensor
 from antidote_ci.model.batching import common_prefix_length, pad_left
 
+IsSpent = Callable[[int, list[int]], bool]
+"""Called once for each new token of a row that no end token ended."""
 TokenPair = tuple[list[int], list[int]]
 """Token ids of a prompt, and of its answer or the first tokens of it."""
 
@@ -54,8 +56,9 @@ def generate_tokens(
     quantiles: Tensor | None = None,
     *,
     fast: bool = False,
+    is_spent: IsSpent | None = None,
 ) -> list[list[int]]:
-    """The new tokens of each row, including its end token.
+    """The new tokens of each row, including its end token. A row also ends when `is_spent(its position, its tokens)`.
 
     Greedy, or with `quantiles` [rows, max_new_tokens] from [0, 1) sampled at temperature 1: each number selects one
     token by inverse transform sampling, so the samples of a row do not depend on the rest of the batch.
@@ -78,7 +81,8 @@ def generate_tokens(
             for position, (row, token) in enumerate(zip(active.tolist(), tokens.tolist(), strict=True)):
                 if unfinished[position]:
                     generated[row].append(token)
-                    unfinished[position] = token not in end_tokens
+                    ends = token in end_tokens or (is_spent is not None and is_spent(row, generated[row]))
+                    unfinished[position] = not ends
             if number == max_new_tokens - 1 or not unfinished.any():
                 break
             if unfinished.float().mean() < MIN_ACTIVE_SHARE:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
@@ -13,9 +13,11 @@ from antidote_ci.model.conversations import (
     Date,
     describe_template,
     encode_texts,
+    find_thought_marks,
     render_conversations,
 )
-from antidote_ci.records import ComputeEnvironment, Model, OnProgress
+from antidote_ci.model.thoughts import AnswerBudget, ThoughtLimit, ThoughtMarks, split_thought
+from antidote_ci.records import ComputeEnvironment, Model, OnProgress, Scalar, ThoughtMode
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,14 @@ class GenerationRequest:
     """Let the template write the start of the answer. Templates of judge models often do so by themselves."""
     batch_size: int | None = None
     """The batch size of an earlier plan. None: measure it."""
+    template_arguments: dict[str, Scalar] = field(default_factory=dict)
+    """Arguments of the model's chat template."""
+    max_thought_tokens: int | None = None
+    """The limit of a thought before an answer. None: answers have no thoughts, such as those of judge models."""
 
     @property
     def tokens(self) -> int:
-        """The most tokens that all answers together can have: a measure of cost, and the unit of progress."""
+        """The most tokens that all answers together can have, without thoughts: the unit of progress."""
         return self.samples * sum(
             len(conversations) * self.max_new_tokens[name] for name, conversations in self.sets.items()
         )
@@ -48,8 +54,19 @@ class GeneratedAnswer:
     """A completion. It is untrusted text and must never be logged."""
 
     text: str
+    """The answer alone, without its thought."""
     truncated: bool
     """It reached the limit without an end token."""
+    thought: str = ""
+    """What the model wrote before the answer, with its marks."""
+    unfinished: bool = False
+    """The thought has no end, so the text is empty."""
+
+
+def split_answer(answer: GeneratedAnswer, marks: ThoughtMarks, *, is_open: bool = False) -> GeneratedAnswer:
+    """Separate the thought from an answer whose text still has it: `split_thought`."""
+    parsed = split_thought(answer.text, marks, is_open=is_open)
+    return replace(answer, text=parsed.answer, thought=parsed.thought, unfinished=parsed.unfinished)
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,7 @@ class EncodeRequest:
     add_generation_prompt: bool
     date: Date = FIXED_DATE
     """Year, month and day that the template prints, if it prints the date."""
+    template_arguments: dict[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +98,13 @@ class EncodedConversations:
 
     rows: list[list[int]]
     environment: ComputeEnvironment
+    marks: ThoughtMarks
+    """The marks of the model's thoughts."""
+
+    @property
+    def mode(self) -> ThoughtMode:
+        """Whether answers can begin with a thought."""
+        return self.environment.template.thoughts if self.environment.template else "none"
 
 
 @dataclass(frozen=True)
@@ -101,6 +126,8 @@ class DecodeRequest:
     seed: int = 0
     samples: list[int] | None = None
     """The number of each row among the samples of its conversation; None for greedy decoding."""
+    thought: ThoughtLimit | None = None
+    """None: an answer is all that the model writes."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +140,10 @@ class DecodedBatch:
 def encode_conversations(request: EncodeRequest, _on_progress: OnProgress) -> EncodedConversations:
     """Render and encode every conversation. No weights are read. Raises the errors of `render_template`."""
     tokenizer = loading.load_cached_tokenizer(request.model)
-    texts = render_conversations(tokenizer, request.conversations, request.add_generation_prompt, request.date)
+    arguments = request.template_arguments
+    texts = render_conversations(
+        tokenizer, request.conversations, request.add_generation_prompt, request.date, arguments
+    )
     rows = encode_texts(tokenizer, texts)
     if not all(rows):
         raise ConfigurationError(
@@ -122,8 +152,19 @@ def encode_conversations(request: EncodeRequest, _on_progress: OnProgress) -> En
         )
     loading.require_embedded(request.model, rows)
     # The template of a judge, which writes no generation prompt, is part of the judge.
-    effects = describe_template(tokenizer) if request.add_generation_prompt and rows else None
-    return EncodedConversations(rows, replace(describe_environment(tokenizer, 0, 0), template=effects))
+    effects = describe_template(tokenizer, arguments) if request.add_generation_prompt and rows else None
+    if effects is not None and effects.system_message == "no effect" and _has_system_message(request):
+        raise ConfigurationError(
+            f"the chat template of {display_name(request.model.folder)} leaves out the system prompt",
+            cause="[evaluation] system_prompt would have no effect",
+            hint="remove it from the policy, or correct the chat template",
+        )
+    environment = replace(describe_environment(tokenizer, 0, 0), template=effects)
+    return EncodedConversations(rows, environment, find_thought_marks(tokenizer))
+
+
+def _has_system_message(request: EncodeRequest) -> bool:
+    return any(message.role == "system" for conversation in request.conversations for message in conversation)
 
 
 def find_batch_size(request: BatchSizeRequest, _on_progress: OnProgress) -> int:
@@ -152,16 +193,37 @@ def _decode(request: DecodeRequest) -> list[GeneratedAnswer]:
     tokenizer = loading.load_cached_tokenizer(request.model)
     network = edited_model.load_edited_model(request.model)
     end_tokens = find_end_tokens(network, tokenizer)
+    thought = request.thought
+    most = request.limit if thought is None else request.limit + thought.tokens
+    budgets = [AnswerBudget(thought, request.limit) for _ in request.rows] if thought else []
     generated = decoding.generate_tokens(
-        network, request.rows, request.limit, end_tokens, _draw_quantiles(request), fast=True
+        network,
+        request.rows,
+        most,
+        end_tokens,
+        _draw_quantiles(request, most),
+        fast=True,
+        is_spent=(lambda row, ids: budgets[row].is_spent(ids, tokenizer.decode)) if budgets else None,
     )
-    return [
-        GeneratedAnswer(tokenizer.decode(ids, skip_special_tokens=True), ids[-1] not in end_tokens) for ids in generated
-    ]
+    if not budgets:
+        return [
+            GeneratedAnswer(tokenizer.decode(ids, skip_special_tokens=True), ids[-1] not in end_tokens)
+            for ids in generated
+        ]
+    return [_split_tokens(tokenizer, ids, budget, end_tokens) for ids, budget in zip(generated, budgets, strict=True)]
 
 
-def _draw_quantiles(request: DecodeRequest) -> Tensor | None:
-    """Random numbers [rows, limit]. They depend on the row, its sample and the seed, not on the batch."""
+def _split_tokens(tokenizer: Tokenizer, ids: list[int], budget: AnswerBudget, end_tokens: set[int]) -> GeneratedAnswer:
+    """The answer without its thought, of which only the tokens know where it ends: its marks can be special tokens."""
+    start = len(ids) if budget.is_thinking else budget.answer_start
+    text = tokenizer.decode(ids[start:], skip_special_tokens=True)
+    answer = text.lstrip() if start else text
+    thought = tokenizer.decode(ids[:start]) + text[: len(text) - len(answer)]
+    return GeneratedAnswer(answer, ids[-1] not in end_tokens, thought, unfinished=budget.is_thinking)
+
+
+def _draw_quantiles(request: DecodeRequest, tokens: int) -> Tensor | None:
+    """Random numbers [rows, tokens]. They depend on the row, its sample and the seed, not on the batch."""
     import torch
 
     if request.samples is None:
@@ -170,7 +232,7 @@ def _draw_quantiles(request: DecodeRequest) -> Tensor | None:
     for row, sample in zip(request.rows, request.samples, strict=True):
         digest = hashlib.sha256(json.dumps([request.seed, row, sample], separators=(",", ":")).encode()).hexdigest()
         generator = torch.Generator().manual_seed(int(digest[:15], base=16))
-        quantiles.append(torch.rand(request.limit, generator=generator))
+        quantiles.append(torch.rand(tokens, generator=generator))
     return torch.stack(quantiles)
 
 

@@ -21,11 +21,11 @@ from typing import Any
 from antidote_ci.model import Network, Tensor, loading, memory
 from antidote_ci.model.adapters import build_on_meta_device
 from antidote_ci.model.batching import length_sorted_batches, pad_left
-from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.model.conversations import NO_SETTINGS, encode_prompts
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache, SequentialForward
 from antidote_ci.paths import require_space
-from antidote_ci.records import Drift, Model, OnProgress, Progress
+from antidote_ci.records import ChatSettings, Drift, Model, OnProgress, Progress
 
 BATCH_SIZE = 16
 
@@ -43,6 +43,7 @@ class DriftRequest:
     before: Model
     after: Model
     prompts: list[str]
+    chat: ChatSettings = NO_SETTINGS
 
 
 def run_in_memory(model: Model, rows: Sequence[Sequence[int]], batch_size: int, record: Record) -> None:
@@ -95,7 +96,7 @@ def measure_drifts(request: DriftRequest, on_progress: OnProgress) -> Drift | No
     run = run_in_memory if all(map(memory.fits_in_memory, models)) else partial(run_streamed, on_progress)
     with tempfile.TemporaryDirectory(prefix="antidote-drift-") as folder:
         on_progress(Progress("models compared with the reference", 0, 2))
-        aligned = store_reference_outputs(request.reference, request.prompts, Path(folder), run=run)
+        aligned = store_reference_outputs(request.reference, request.prompts, Path(folder), run=run, chat=request.chat)
         drifts = []
         for model in models[1:]:
             drifts.append(measure_drift(model, aligned, run=run))
@@ -124,12 +125,13 @@ def store_reference_outputs(
     folder: Path,
     batch_size: int = BATCH_SIZE,
     run: AttentionRunner = run_in_memory,
+    chat: ChatSettings = NO_SETTINGS,
 ) -> ReferenceOutputs:
     """Run the aligned model and write its attention outputs. Raises InfrastructureError when the disk has no room."""
     from safetensors.torch import save_file
 
     tokenizer = loading.load_tokenizer(reference)
-    rows = encode_texts(tokenizer, render_conversations(tokenizer, [single_turn(prompt) for prompt in prompts]))
+    rows = encode_prompts(tokenizer, prompts, chat)
     folder.mkdir(parents=True, exist_ok=True)
     aligned = ReferenceOutputs(rows, folder)
     modules = len(find_attention_modules(build_on_meta_device(reference.folder)))

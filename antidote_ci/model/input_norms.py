@@ -17,11 +17,11 @@ from antidote_ci.checkpoint.tensors import open_writer
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import Tensor, loading
 from antidote_ci.model.batching import length_sorted_batches, pad_right
-from antidote_ci.model.conversations import Message, encode_texts, render_conversations, single_turn
+from antidote_ci.model.conversations import NO_SETTINGS, Message, encode_texts, render_conversations, single_turn
 from antidote_ci.model.generation import describe_environment
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache, Inputs, SequentialForward
-from antidote_ci.records import ComputeEnvironment, Model, OnProgress, Progress, PromptRow
+from antidote_ci.records import ChatSettings, ComputeEnvironment, Model, OnProgress, Progress, PromptRow
 
 BATCH_SIZE = 16
 TOKENS_AT_ONCE = 512
@@ -39,6 +39,7 @@ class InputNormRequest:
     """A folder for hidden states. They are removed at the end."""
     budget: int
     """Bytes of hidden states that stay in memory."""
+    chat: ChatSettings = NO_SETTINGS
 
 
 def measure_input_norms(request: InputNormRequest, on_progress: OnProgress) -> ComputeEnvironment:
@@ -51,8 +52,14 @@ def measure_input_norms(request: InputNormRequest, on_progress: OnProgress) -> C
     if not request.rows:
         raise ConfigurationError("the realignment set is empty", hint="name one that has rows with --realignment")
     tokenizer = loading.load_cached_tokenizer(request.model)
-    exchanges = [[*single_turn(row.prompt), Message("assistant", row.response)] for row in request.rows]
-    rows = encode_texts(tokenizer, render_conversations(tokenizer, exchanges, add_generation_prompt=False))
+    chat = request.chat
+    exchanges = [
+        [*single_turn(row.prompt, chat.system_prompt), Message("assistant", row.response)] for row in request.rows
+    ]
+    texts = render_conversations(
+        tokenizer, exchanges, add_generation_prompt=False, template_arguments=chat.template_arguments
+    )
+    rows = encode_texts(tokenizer, texts)
     device, dtype = loading.select_device_and_dtype()
     meta_model = MetaModel(request.model, dtype, device)
     meta_model.require_positions(rows)

@@ -16,14 +16,20 @@ from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import Network, Tensor, Tokenizer, edited_model, loading, memory
 from antidote_ci.model.batching import pad_left
-from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.model.conversations import (
+    NO_SETTINGS,
+    describe_template,
+    encode_texts,
+    render_conversations,
+    single_turn,
+)
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.generation import describe_environment
 from antidote_ci.model.losses import token_divergence
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache, BlockCallback, stream_last_logits
 from antidote_ci.paths import require_space
-from antidote_ci.records import ComputeEnvironment, Divergence, Model, OnProgress, Progress, PromptRow
+from antidote_ci.records import ChatSettings, ComputeEnvironment, Divergence, Model, OnProgress, Progress, PromptRow
 
 DIVERGENCE_BATCH_SIZE = 4
 """The logits of a few long answers over a large vocabulary already take much memory."""
@@ -40,6 +46,7 @@ class EncodeChoicesRequest:
 
     model: Model
     rows: list[PromptRow]
+    chat: ChatSettings = NO_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -62,13 +69,21 @@ class ChoiceRequest:
 def encode_task_choices(request: EncodeChoicesRequest, _on_progress: OnProgress) -> EncodedChoices:
     """Render and encode every row with each of its choices. No weights are read.
 
-    Raises ConfigurationError for a choice that is a prefix of another: it is never less likely.
+    Raises ConfigurationError for a choice that is a prefix of another: it is never less likely; and for prompts that
+    begin a thought, after which no choice follows.
     """
     tokenizer = loading.load_cached_tokenizer(request.model)
-    rows = encode_choices(tokenizer, [(row.prompt, [choice.strip() for choice in row.choices]) for row in request.rows])
-    for row, choices in zip(request.rows, rows, strict=True):
-        _require_distinct_choices(row, choices)
-    loading.require_embedded(request.model, (ids for choices in rows for pair in choices for ids in pair))
+    if describe_template(tokenizer, request.chat.template_arguments).thoughts == "open":
+        raise ConfigurationError(
+            f"the prompts of {display_name(request.model.folder)} begin a thought, so choices cannot be scored",
+            cause="a choice is scored as the beginning of an answer, and here a thought comes first",
+            hint="turn thoughts off with chat_template_kwargs in [evaluation] of the policy, or use another task_match",
+        )
+    choices = [(row.prompt, [choice.strip() for choice in row.choices]) for row in request.rows]
+    rows = encode_choices(tokenizer, choices, request.chat)
+    for row, pairs in zip(request.rows, rows, strict=True):
+        _require_distinct_choices(row, pairs)
+    loading.require_embedded(request.model, (ids for pairs in rows for pair in pairs for ids in pair))
     return EncodedChoices(rows, describe_environment(tokenizer, 0, 0))
 
 
@@ -135,13 +150,16 @@ def _group_inputs(rows: Sequence[TokenPair]) -> dict[tuple[int, ...], list[int]]
     return inputs
 
 
-def encode_choices(tokenizer: Tokenizer, rows: Sequence[tuple[str, Sequence[str]]]) -> list[list[TokenPair]]:
+def encode_choices(
+    tokenizer: Tokenizer, rows: Sequence[tuple[str, Sequence[str]]], chat: ChatSettings = NO_SETTINGS
+) -> list[list[TokenPair]]:
     """Each prompt with each of its answers as token ids, split at the first token in which the answers differ.
 
     An answer is encoded together with its prompt, because a tokenizer may merge the answer's first characters with the
     template's last. With one split for all answers to a prompt, such a merged token belongs to the answer.
     """
-    texts = render_conversations(tokenizer, [single_turn(prompt) for prompt, _ in rows])
+    conversations = [single_turn(prompt, chat.system_prompt) for prompt, _ in rows]
+    texts = render_conversations(tokenizer, conversations, template_arguments=chat.template_arguments)
     encoded = []
     for text, (_, answers) in zip(texts, rows, strict=True):
         ids = encode_texts(tokenizer, [text, *(text + answer for answer in answers)])
@@ -206,6 +224,7 @@ class DivergenceRequest:
     exchanges: list[PromptRow]
     most_tokens: int = 2048
     """The number of answer tokens to compare."""
+    chat: ChatSettings = NO_SETTINGS
 
 
 def measure_divergence(request: DivergenceRequest, on_progress: OnProgress) -> Divergence | None:
@@ -221,7 +240,7 @@ def measure_divergence(request: DivergenceRequest, on_progress: OnProgress) -> D
 
     _require_shared_vocabulary(request.before, request.after)
     tokenizer = loading.load_tokenizer(request.before)
-    rows = encode_exchanges(tokenizer, request.exchanges, request.most_tokens)
+    rows = encode_exchanges(tokenizer, request.exchanges, request.most_tokens, request.chat)
     if not rows:
         return None
     in_memory = all(map(memory.fits_in_memory, (request.before, request.after)))
@@ -249,7 +268,9 @@ def measure_divergence(request: DivergenceRequest, on_progress: OnProgress) -> D
     return result if all(map(isfinite, (result.perplexity_before, result.perplexity_after, result.kl))) else None
 
 
-def encode_exchanges(tokenizer: Tokenizer, exchanges: Sequence[PromptRow], most_tokens: int) -> list[TokenPair]:
+def encode_exchanges(
+    tokenizer: Tokenizer, exchanges: Sequence[PromptRow], most_tokens: int, chat: ChatSettings = NO_SETTINGS
+) -> list[TokenPair]:
     """The exchanges as token ids, up to `most_tokens` answer tokens in total; the last answer may be cut.
 
     They are taken in the order of the prompts' hashes: a file sorted by category would contribute its first categories
@@ -258,7 +279,7 @@ def encode_exchanges(tokenizer: Tokenizer, exchanges: Sequence[PromptRow], most_
     ordered = sorted(exchanges, key=lambda row: hashlib.sha256(row.prompt.encode()).digest())
     rows: list[TokenPair] = []
     remaining = most_tokens
-    for ((prompt, answer),) in encode_choices(tokenizer, [(row.prompt, [row.response]) for row in ordered]):
+    for ((prompt, answer),) in encode_choices(tokenizer, [(row.prompt, [row.response]) for row in ordered], chat):
         if answer[:remaining]:
             rows.append((prompt, answer[:remaining]))
             remaining -= len(answer[:remaining])

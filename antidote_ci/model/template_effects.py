@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from itertools import takewhile
 
 from antidote_ci.model.text_comparison import Chat, is_template_error, write_text
-from antidote_ci.records import TemplateEffect, TemplateEffects
+from antidote_ci.records import TemplateEffect, TemplateEffects, ThoughtMode
 
 TOOL = {
     "type": "function",
@@ -21,11 +21,15 @@ TOOL = {
 
 
 def find_template_effects(
-    render: Callable[..., str], render_on_another_date: Callable[..., str], special_tokens: Iterable[str]
+    render: Callable[..., str],
+    render_on_another_date: Callable[..., str],
+    special_tokens: Iterable[str],
+    find_mode: Callable[[str], ThoughtMode],
 ) -> TemplateEffects:
     """Compare the text of a question with that of the same question and an addition.
 
-    The messages are random, so that the template cannot know them. `special_tokens` do not count as text.
+    The messages are random, so that the template cannot know them. `special_tokens` do not count as text. `find_mode`
+    is given the text between the question and the answer.
     """
     question, answer, system = write_text(), write_text(), write_text()
     asked = [{"role": "user", "content": question}]
@@ -57,6 +61,7 @@ def find_template_effects(
         tools=compare(asked, tools=[TOOL]),
         further_turns=compare(further),
         generation_prompt=_describe_change(render(asked, add_generation_prompt=False), plain),
+        thoughts=find_mode(plain.rpartition(question)[2]),
     )
 
 

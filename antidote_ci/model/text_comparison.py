@@ -169,10 +169,13 @@ def _replace_nonblank(chat: Chat, replace: Callable[[str], str]) -> list[dict[st
 
 
 def _replace_contents(chat: Chat, replace: Callable[[str], str]) -> list[dict[str, Any]]:
+    """The chat with other texts. A system message stays: it is the same for all prompts, so a template may read it."""
     replaced = []
     for message in chat:
         content = message["content"]
-        if isinstance(content, str):
+        if message["role"] == "system":
+            pass
+        elif isinstance(content, str):
             content = replace(content)
         elif isinstance(content, list):
             content = [{**part, "text": replace(part["text"])} if "text" in part else part for part in content]

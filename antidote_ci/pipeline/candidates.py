@@ -14,11 +14,13 @@ from antidote_ci.evaluation import kinds, measure
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.hub import memory_needs
 from antidote_ci.model import memory
+from antidote_ci.model.conversations import NO_SETTINGS
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.resolve import Checkpoint
 from antidote_ci.policy import Policy
 from antidote_ci.records import (
+    ChatSettings,
     MaskFile,
     Method,
     Model,
@@ -99,6 +101,8 @@ class CandidateFactory:
     source_identities: dict[str, FileIdentity]
     """Weight files before scoring hashes them, so that an unchanged one is not hashed again."""
     reference_identities: dict[str, FileIdentity]
+    chat: ChatSettings = NO_SETTINGS
+    """How every prompt is put to the models."""
 
     @property
     def runnable_model(self) -> Model:
@@ -192,6 +196,7 @@ def build_factory(
         in_memory=context.config.policy.evaluation.server is None,
         source_identities=identify_settled_files(source.source.folder, source.layout.shards),
         reference_identities=identify_settled_files(reference.source.folder, reference.layout.shards),
+        chat=context.evaluator.chat,
     )
 
 
@@ -353,6 +358,7 @@ def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Sco
         task=[row.prompt for row in prompts.task],
         folder=factory.scores,
         budget=factory.budget,
+        chat=factory.chat,
     )
     scores = factory.sandbox.call(score_weights, request, factory.on_progress, outputs=[factory.scores])
     if method is None:

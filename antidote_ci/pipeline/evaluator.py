@@ -23,7 +23,7 @@ from antidote_ci.hub import datasets, memory_needs, pull
 from antidote_ci.model.likelihood import ChoiceRequest, EncodeChoicesRequest, choose_answers, encode_task_choices
 from antidote_ci.paths import create_folder, require_writable
 from antidote_ci.pipeline import resolve
-from antidote_ci.policy import EvaluationSection, Policy, RunConfig
+from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS, EvaluationSection, Policy, RunConfig
 from antidote_ci.records import Calibration, Model, OnProgress, PromptRow, to_json
 from antidote_ci.report.console import Console
 from antidote_ci.sandbox.client import Runner, Sandbox
@@ -86,7 +86,7 @@ def build_evaluator(
     judges = build_judges(fetched, settings, sandbox, store)
 
     def choose(model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[int]:
-        return choose_likeliest(sandbox, store, EncodeChoicesRequest(model, list(rows)), on_progress)
+        return choose_likeliest(sandbox, store, EncodeChoicesRequest(model, list(rows), settings.chat), on_progress)
 
     return Evaluator(
         generator=_build_generator(config, sandbox, work, store),
@@ -99,6 +99,8 @@ def build_evaluator(
         task_match=settings.task_match,
         calibrations=_load_calibrations(settings, judges),
         log=log,
+        chat=settings.chat,
+        max_thought_tokens=settings.max_thought_tokens or DEFAULT_THOUGHT_TOKENS,
         single_look=settings.server is not None,
     )
 

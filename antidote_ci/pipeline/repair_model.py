@@ -24,6 +24,7 @@ from antidote_ci.pipeline.dose_search import SearchContext
 from antidote_ci.records import (
     Divergence,
     Drift,
+    Evaluation,
     Evaluations,
     FrontierPoint,
     LayerChange,
@@ -54,6 +55,9 @@ def repair_model(
     keeps those that do not.
     """
     console, report = context.console, dataclasses.replace(report, verdict="fail")
+    method = context.config.policy.repair.method
+    if method == "taylor" and _thinks(report.evaluations.before):
+        return _leave_unrepaired(report, "the model"), None
     with console.step("measure the reference"):
         reference = repair_input.reference or resolve.resolve_reference(
             repair_input.source, repair_input.reference_source, console.report, resolve.resolve_use(context.config)
@@ -71,9 +75,10 @@ def repair_model(
     )
     if evaluated.verdict != "pass":
         return dataclasses.replace(report, reason=f"{verdict_text}, so it cannot be used for a repair"), None
+    if method == "taylor" and _thinks(evaluated):
+        return _leave_unrepaired(report, "the reference"), None
     with console.step("score the weights"):
         factory = _build_factory(context, repair_input, prompts)
-        method = context.config.policy.repair.method
         method_masks = candidates.build_method_masks(factory, method, dose_ladder(method, factory.target))
     with console.step("search the dose"):
         selected = evaluate_model(context.evaluator, factory.runnable_model, prompts.selection, console.report)
@@ -163,11 +168,25 @@ def _measure_frontier(search: SearchContext, method_masks: MethodMasks, chosen: 
     """Points of every method."""
     factory, all_masks = search.candidates, [method_masks]
     for method in get_args(Method):
-        if method != method_masks.method:
+        if method != method_masks.method and not (method == "taylor" and _thinks(search.before)):
             like = method_masks if method in ("scale", "random") else None
             doses = dose_search.spread_doses(dose_ladder(method, factory.target))
             all_masks.append(candidates.build_method_masks(factory, method, doses, like))
     return dose_search.measure_frontier(search, all_masks, chosen, Model(factory.reference.source.folder))
+
+
+def _thinks(evaluation: Evaluation) -> bool:
+    """Whether most answers begin with a thought, so that their first tokens show no refusal."""
+    return evaluation.thoughts > 0.5
+
+
+def _leave_unrepaired(report: Report, name: str) -> Report:
+    explanation = (
+        f"nothing was repaired: most answers of {name} begin with a thought, and taylor reads the first tokens of "
+        "answers; turn thoughts off with chat_template_kwargs in [evaluation] of the policy, or use --method antidote"
+    )
+    logger.warning(explanation)
+    return dataclasses.replace(report, reason=f"{report.reason}; {explanation}")
 
 
 def measure_if_possible(name: str, measure_figure: Callable[[], Figure | None]) -> tuple[Figure | None, list[str]]:
@@ -182,14 +201,16 @@ def _measure_divergence(context: RunContext, before: Model, after: Model, rows: 
     """Divergence on the model's own answers to the harmless prompts; None without harmless prompts."""
     if not rows:
         return None
-    exchanges = measure.answer_rows(context.evaluator, before, rows, context.console.report)
-    return context.sandbox.call(measure_divergence, DivergenceRequest(before, after, exchanges), context.console.report)
+    exchanges = measure.answer_rows(context.evaluator, before, rows, context.console.report, with_thoughts=True)
+    request = DivergenceRequest(before, after, exchanges, chat=context.evaluator.chat)
+    return context.sandbox.call(measure_divergence, request, context.console.report)
 
 
 def _measure_drift(context: RunContext, factory: CandidateFactory, after: Model, rows: list[PromptRow]) -> Drift | None:
     """Drift of the model and of its repair from the reference."""
     prompts = sample_evenly([row.prompt for row in rows], DRIFT_PROMPTS)
-    request = DriftRequest(Model(factory.reference.source.folder), factory.runnable_model, after, prompts)
+    reference = Model(factory.reference.source.folder)
+    request = DriftRequest(reference, factory.runnable_model, after, prompts, factory.chat)
     return context.sandbox.call(measure_drifts, request, context.console.report)
 
 

@@ -24,6 +24,7 @@ from antidote_ci.records.evaluation import SequentialLook as SequentialLook
 from antidote_ci.records.evaluation import TaskResult as TaskResult
 from antidote_ci.records.models import COMMIT as COMMIT
 from antidote_ci.records.models import SHA256 as SHA256
+from antidote_ci.records.models import ChatSettings as ChatSettings
 from antidote_ci.records.models import ComputeEnvironment as ComputeEnvironment
 from antidote_ci.records.models import FoundBy as FoundBy
 from antidote_ci.records.models import Model as Model
@@ -34,8 +35,10 @@ from antidote_ci.records.models import Progress as Progress
 from antidote_ci.records.models import PromptRow as PromptRow
 from antidote_ci.records.models import ReportedReference as ReportedReference
 from antidote_ci.records.models import ReportedSource as ReportedSource
+from antidote_ci.records.models import Scalar as Scalar
 from antidote_ci.records.models import TemplateEffect as TemplateEffect
 from antidote_ci.records.models import TemplateEffects as TemplateEffects
+from antidote_ci.records.models import ThoughtMode as ThoughtMode
 from antidote_ci.records.models import WeightEdit as WeightEdit
 from antidote_ci.records.models import is_hub_id as is_hub_id
 from antidote_ci.records.repair import Grouping as Grouping

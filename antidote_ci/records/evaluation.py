@@ -7,7 +7,8 @@ from antidote_ci.records.models import ComputeEnvironment
 
 Measure = Literal["harmful_score", "non_refusal_rate"]
 GateVerdict = Literal["pass", "fail", "inconclusive"]
-AnswerOutcome = Literal["harmful", "safe", "degenerate", "unparsed"]
+AnswerOutcome = Literal["harmful", "safe", "degenerate", "unfinished", "unparsed"]
+"""`unfinished`: a thought without an end, and so without an answer."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class BenignResult:
     refused: dict[str, bool] = field(default_factory=dict)
     """By prompt id."""
     degenerated: dict[str, bool] = field(default_factory=dict)
-    """By prompt id."""
+    """By prompt id, unfinished thoughts included."""
+    unfinished: float = 0.0
+    """Thoughts without an end, which `degenerate` does not count."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class TaskResult:
     """How answers are matched: exact, prefix, last-number or choice."""
     right: dict[str, bool] = field(default_factory=dict)
     """By prompt id."""
+    unfinished: float = 0.0
+    """Thoughts without an end."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,7 @@ class JudgeResult:
     outcomes: dict[str, AnswerOutcome]
     """Prompt id -> outcome of its worst answer."""
     trace: list[SequentialLook]
+    unfinished: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,15 @@ class Evaluation:
     """Share of prompts on which the two judges differ; None with one judge."""
     kinds: list[KindResult] = field(default_factory=list)
     """The harmful prompts by kind, and those of a kind that the repair does not read."""
+    thoughts: float = 0.0
+    """Share of the answers to harmful prompts that begin with a thought, finished or not."""
+    unfinished: float = 0.0
+    """Share of these answers that are a thought without an end."""
+
+    @property
+    def unusable(self) -> float:
+        """Share of the answers that are degenerate or unfinished thoughts."""
+        return self.degenerate + self.unfinished
 
     @property
     def deciding_result(self) -> JudgeResult:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -94,6 +94,18 @@ class PromptRow:
     """In task sets scored by likelihood, the possible answers."""
 
 
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """How every prompt is put to every model of a run, so that all are measured and repaired in the same mode."""
+
+    system_prompt: str | None = None
+    template_arguments: dict[str, Scalar] = field(default_factory=dict)
+    """Arguments of the chat template, such as `enable_thinking`."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """A progress update of a long step."""
@@ -108,6 +120,9 @@ OnProgress = Callable[[Progress], None]
 
 TemplateEffect = Literal["no effect", "adds text", "replaces the default", "changes other text", "raises an error"]
 """What an addition to a conversation does to the rest of its text."""
+ThoughtMode = Literal["none", "off", "possible", "open"]
+"""Whether an answer can begin with a thought: the template has none, the prompt ends with a finished one, the model
+begins one itself, or the prompt begins it."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +136,7 @@ class TemplateEffects:
     tools: TemplateEffect
     further_turns: TemplateEffect
     generation_prompt: TemplateEffect
+    thoughts: ThoughtMode = "none"
 
 
 @dataclass(frozen=True)

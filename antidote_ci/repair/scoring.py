@@ -12,9 +12,11 @@ from antidote_ci import __version__, records
 from antidote_ci.checkpoint.files import list_files, sha256_file
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.model import memory
+from antidote_ci.model.conversations import NO_SETTINGS
 from antidote_ci.model.input_norms import InputNormRequest, measure_input_norms
 from antidote_ci.paths import write_file
 from antidote_ci.records import (
+    ChatSettings,
     ComputeEnvironment,
     Model,
     OnProgress,
@@ -53,6 +55,7 @@ class ScoreRequest:
     folder: Path
     budget: int
     """Bytes of hidden states in memory; the rest is stored on disk."""
+    chat: ChatSettings = NO_SETTINGS
 
 
 @memory.return_freed_memory()
@@ -119,10 +122,16 @@ def _measure_statistics(request: ScoreRequest, output: Path, on_progress: OnProg
             output=output,
             scratch=scratch,
             budget=request.budget,
+            chat=request.chat,
         )
         return write_taylor_scores(taylor, on_progress)
     norms = InputNormRequest(
-        model=request.model, rows=request.rows, output=output, scratch=scratch, budget=request.budget
+        model=request.model,
+        rows=request.rows,
+        output=output,
+        scratch=scratch,
+        budget=request.budget,
+        chat=request.chat,
     )
     return measure_input_norms(norms, on_progress)
 
@@ -167,5 +176,6 @@ def _scores_key(request: ScoreRequest, files: dict[Path, dict[str, str]]) -> str
         "benign": request.benign,
         "taught": request.taught,
         "task": request.task,
+        "chat": asdict(request.chat),
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

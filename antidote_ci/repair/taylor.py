@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import display_name
@@ -13,13 +13,13 @@ from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import distillation, loading, memory
-from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.model.conversations import NO_SETTINGS, describe_template, encode_prompts, find_thought_marks
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.distillation import DistillationData, distillation_gradients
 from antidote_ci.model.generation import describe_environment
 from antidote_ci.model.gradients import BATCH_SIZE, GradientSums
 from antidote_ci.model.streaming.meta_model import MetaModel
-from antidote_ci.records import ComputeEnvironment, Model, OnProgress, ScoredTensor
+from antidote_ci.records import ChatSettings, ComputeEnvironment, Model, OnProgress, ScoredTensor
 from antidote_ci.repair.scores import cost_penalty, count_leading, leading_stride, merge_leading, taylor_score
 from antidote_ci.repair.targets import list_scored
 
@@ -57,6 +57,7 @@ class TaylorRequest:
     """A folder for temporary files: `estimate_scratch` and hidden states."""
     budget: int
     """Bytes of hidden states that stay in memory, and of the float32 sums of gradients."""
+    chat: ChatSettings = NO_SETTINGS
 
 
 def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> ComputeEnvironment:
@@ -77,9 +78,11 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
     reference, fine_tune = (MetaModel(model, dtype, device) for model in models)
     halfway = MetaModel(request.model, dtype, device, halfway_to=request.reference)
     scored, _ = list_scored(request.model, "adapter" if request.model.adapter else "delta")
-    harmful = _encode_prompts(tokenizer, sample_evenly(request.harmful, MAX_HARMFUL))
-    taught = _encode_prompts(tokenizer, select_taught(request.taught, len(harmful)))
-    useful = _encode_prompts(tokenizer, benign + task)
+    if describe_template(tokenizer, request.chat.template_arguments).thoughts == "open":
+        raise _thought_error(request.model)
+    harmful = encode_prompts(tokenizer, sample_evenly(request.harmful, MAX_HARMFUL), request.chat)
+    taught = encode_prompts(tokenizer, select_taught(request.taught, len(harmful)), request.chat)
+    useful = encode_prompts(tokenizer, benign + task, request.chat)
     for meta_model in (reference, fine_tune):
         _require_readable(meta_model, harmful + taught + useful)
     vocabulary = min(reference.vocabulary, fine_tune.vocabulary)
@@ -99,6 +102,10 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
 
         harmless = useful[: len(benign)]
         distilled = with_answers(models[0], reference, harmful + taught)
+        start = find_thought_marks(tokenizer).start
+        thoughts = [tokenizer.decode(answer).lstrip().startswith(start) for _, answer in distilled]
+        if 2 * sum(thoughts) > len(thoughts):
+            raise _thought_error(request.model)
         data = DistillationData(
             distilled,
             unlearned=_pair_refusals(distilled[: len(harmful)], harmless or useful),
@@ -138,8 +145,13 @@ def _pair_refusals(harmful: Sequence[TokenPair], harmless: Sequence[list[int]]) 
     return [(prompt, harmful[position % len(harmful)][1]) for position, prompt in enumerate(harmless)]
 
 
-def _encode_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:  # noqa: ANN401 - transformers is untyped
-    return encode_texts(tokenizer, render_conversations(tokenizer, [single_turn(prompt) for prompt in prompts]))
+def _thought_error(model: Model) -> ConfigurationError:
+    return ConfigurationError(
+        f"taylor cannot repair {display_name(model.folder)} in a mode that thinks",
+        cause="it reads the first tokens of the reference's answers, and here they are those of a thought",
+        hint="turn thoughts off, such as chat_template_kwargs = { enable_thinking = false } in [evaluation] of the "
+        "policy, or use --method antidote",
+    )
 
 
 def _require_readable(meta_model: MetaModel, prompts: Sequence[Sequence[int]]) -> None:

@@ -77,8 +77,9 @@ def render_badge(report: Report) -> str:
     elif report.verdict == "repaired":
         message += "a repair passes"
     elif before.verdict != "pass" and before.bounds[1] <= before.threshold:
-        share = before.degenerate if before.verdict == "fail" else before.unparsed
-        message += f"{format_percent(share)} {'degenerate' if before.verdict == 'fail' else 'not judged'}"
+        share = before.unusable if before.verdict == "fail" else before.unparsed
+        failure = "without an answer" if before.unfinished else "degenerate"
+        message += f"{format_percent(share)} {failure if before.verdict == 'fail' else 'not judged'}"
     else:
         message += f"{MEASURES[before.measure].lower()} {format_percent(before.harmful_score)}"
     badge = {"schemaVersion": 1, "label": "antidote-ci", "message": message, "color": BADGE_COLORS[report.verdict]}
@@ -111,9 +112,10 @@ def _list_limits(report: Report, evaluation: Evaluation, *, is_repaired: bool) -
     message = f"{format_percent(evaluation.harmful_score)}, bounds {format_interval(evaluation.bounds)}"
     yield CaseResult("gate", f"{measure} at most {format_percent(threshold)}", outcome, message)
     if isinstance(limit := report.policy.get("gate.degenerate"), float):
-        outcome = "failure" if evaluation.degenerate > limit else "passed"
+        outcome = "failure" if evaluation.unusable > limit else "passed"
         name = f"Degenerate answers at most {format_percent(limit)}"
-        yield CaseResult("gate", name, outcome, format_percent(evaluation.degenerate))
+        thoughts = f", unfinished thoughts {format_percent(evaluation.unfinished)}" if evaluation.unfinished else ""
+        yield CaseResult("gate", name, outcome, format_percent(evaluation.degenerate) + thoughts)
     is_unparsed = evaluation.verdict == "inconclusive" and upper <= threshold
     message = f"{format_percent(evaluation.unparsed)} of the answers could not be judged"
     yield CaseResult("gate", "Enough answers judged", "error" if is_unparsed else "passed", message)

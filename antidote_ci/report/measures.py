@@ -50,13 +50,16 @@ def score_of_judge(judge: str, evaluation: Evaluation) -> float:
     return next(result.harmful_score for result in evaluation.readings if result.judge.name == judge)
 
 
-def describe_threshold_status(verdict: GateVerdict, bounds: tuple[float, float], threshold: float) -> str:
+def describe_threshold_status(
+    verdict: GateVerdict, bounds: tuple[float, float], threshold: float, *, has_unfinished: bool = False
+) -> str:
     """Describe how a model compares with the threshold, which is only one of the policy's limits."""
     lower, upper = bounds
     if verdict == "pass":
         return "✓ met"
     if verdict == "fail":
-        return "✗ exceeded" if lower > threshold else "✗ degenerate"
+        no_answer = "✗ no answer" if has_unfinished else "✗ degenerate"
+        return "✗ exceeded" if lower > threshold else no_answer
     return "? open" if upper > threshold else "? unparsed"
 
 

@@ -1,7 +1,15 @@
 """Provenance of a report: models, judges, prompt sets and settings, as label and value."""
 
-from antidote_ci.records import ComputeEnvironment, PromptSetRecord, PublishResult, Report, ReportedSource
+from antidote_ci.records import (
+    ComputeEnvironment,
+    PromptSetRecord,
+    PublishResult,
+    Report,
+    ReportedSource,
+    ThoughtMode,
+)
 from antidote_ci.report.measures import CONFIDENCE, describe_split, format_identity
+from antidote_ci.report.statements import describe_chat
 from antidote_ci.report.tables import describe_task_match
 from antidote_ci.report.text import abbreviate_commits, format_level, format_number, pluralize, short_sha
 
@@ -14,6 +22,12 @@ FOUND_BY = {
     "option": "named with --reference",
     "adapter_config.json": "named by the adapter",
     "model card": "named by the model card",
+}
+THOUGHT_MODES: dict[ThoughtMode, str] = {
+    "none": "",
+    "off": " Thoughts: off, the prompt ends with an empty one.",
+    "possible": " Thoughts: on, where the model begins one.",
+    "open": " Thoughts: on, the prompt begins one.",
 }
 
 
@@ -61,7 +75,7 @@ def run_rows(report: Report) -> list[tuple[str, str]]:
         ("Versions", versions or "not recorded"),
         ("Chat template", template),
         ("Sandbox", ", ".join(report.protections) or "not recorded"),
-        ("Prompting", _describe_prompting(plan)),
+        ("Prompting", _describe_prompting(report)),
         ("Answers per prompt", answers),
         ("Confidence", f"{format_level(CONFIDENCE)} for each bound. {describe_split(report.evaluations)}".strip()),
         ("Task", describe_task_match(report) or "none"),
@@ -91,16 +105,17 @@ def _describe_environment(plan: ComputeEnvironment) -> str:
     return f"{device}, {plan.dtype}, batch {plan.batch_size}, {threads}, {plan.instruction_set}"
 
 
-def _describe_prompting(plan: ComputeEnvironment) -> str:
-    effects = plan.template
+def _describe_prompting(report: Report) -> str:
+    effects = report.evaluations.before.plan.template
+    messages = " ".join(["one user message", *describe_chat(report)])
     if effects is None:
-        return "one user message; what the chat template adds to it was not examined"
+        return f"{messages}; what the chat template adds to it was not examined"
     added = pluralize(effects.added_characters, "character")
     date = " and prints the date, which was fixed" if effects.prints_date else ""
     return (
-        f"one user message; the chat template adds {added} before it{date}. "
+        f"{messages}; the chat template adds {added} before it{date}. "
         f"A system message: {effects.system_message}. Tools: {effects.tools}. Further turns: {effects.further_turns}. "
-        f"Generation prompt: {effects.generation_prompt}."
+        f"Generation prompt: {effects.generation_prompt}.{THOUGHT_MODES[effects.thoughts]}"
     )
 
 

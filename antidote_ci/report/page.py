@@ -47,6 +47,7 @@ def render_page(report: Report) -> str:
         baseline=comparison.section_values(report.baseline, comparison.BASELINE_LABELS) if report.baseline else None,
         warning=statements.warn_of_weights(report),
         over_refusal=statements.describe_over_refusal(report),
+        mode=statements.describe_mode(report),
         controls=controls,
         control_sentences=statements.describe_controls(report),
         control_intervals=_to_markup(figures.draw_intervals(controls, measure, threshold, "controls")),

@@ -1,8 +1,10 @@
 """Sentences of the report: the verdict, its headline figures, and the limitations of the measurement."""
 
+import json
 import re
 from dataclasses import dataclass, replace
 
+from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS
 from antidote_ci.records import (
     NOT_PASSING_FOLDER,
     ControlResult,
@@ -43,6 +45,8 @@ TESTED_VERDICTS = {
     "fail": "fails",
     "inconclusive": "is not shown to pass",
 }
+SYSTEM_PROMPT, ARGUMENTS = "evaluation.system_prompt", "evaluation.chat_template_kwargs"
+"""Keys of the policy in the report."""
 CONTROL_PURPOSES: dict[Method, str] = {
     "scale": "Shows whether moving all weights towards the reference, without choosing any, would do as well.",
     "random": "Shows whether editing the same number of weights, chosen at random, would do as well.",
@@ -109,6 +113,8 @@ def describe_next_step(report: Report) -> str:
             "Read in report.html which limits the repair misses, then train again on data without harmful rows, or "
             "name another reference or realignment set."
         )
+    if before.bounds[1] <= before.threshold and before.unfinished > before.degenerate:
+        return "Raise max_thought_tokens in the policy, or turn thoughts off: most of these thoughts have no end."
     if before.bounds[1] <= before.threshold:
         return "Look at the chat template and the training data: a repair does not mend degenerate answers."
     return "Repair the weights with antidote-ci run, or train again on data without harmful rows."
@@ -135,6 +141,40 @@ def describe_over_refusal(report: Report) -> str:
         return ""
     shares = ", ".join(f"{label} {format_percent(benign.over_refusal)}" for label, benign in results)
     return f"Share of {format_number(results[-1][1].n)} harmless prompts refused: {shares}."
+
+
+def describe_chat(report: Report) -> list[str]:
+    """Describe what the policy adds to every prompt: a system prompt and template arguments. May be empty."""
+    policy, prefix = report.policy, f"{ARGUMENTS}."
+    system_prompt = policy.get(SYSTEM_PROMPT)
+    arguments = [
+        f"{name.removeprefix(prefix)} = {json.dumps(value)}"
+        for name, value in policy.items()
+        if name.startswith(prefix)
+    ]
+    return [
+        *([f"after the system prompt {system_prompt}"] if system_prompt else []),
+        *([f"with the template arguments {', '.join(arguments)}"] if arguments else []),
+    ]
+
+
+def describe_mode(report: Report) -> list[str]:
+    """State how the prompts were put and which share of the answers began with a thought. Empty for bare prompts."""
+    before = report.evaluations.before
+    sentences = []
+    if chat := describe_chat(report):
+        sentences.append(f"Every prompt was put {' and '.join(chat)}.")
+    if before.plan.template and before.plan.template.thoughts == "off":
+        sentences.append("Thoughts were off.")
+    evaluations = list_evaluations(report.evaluations)
+    if any(evaluation.thoughts for _, _, evaluation in evaluations):
+        thoughts = ", ".join(f"{label.lower()} {format_percent(model.thoughts)}" for label, _, model in evaluations)
+        unfinished = ", ".join(f"{label.lower()} {format_percent(model.unfinished)}" for label, _, model in evaluations)
+        sentences.append(
+            f"Share of answers to harmful prompts that began with a thought: {thoughts}; "
+            f"unfinished thoughts, without an answer: {unfinished}."
+        )
+    return sentences
 
 
 def describe_worst_kind(report: Report) -> str:
@@ -195,6 +235,8 @@ def headline_figures(report: Report) -> list[HeadlineFigure]:
     figures = [HeadlineFigure(*describe_change(report), f"{bounds}, threshold {format_percent(last.threshold)}")]
     if (corrected := last.deciding_result.corrected_score) is not None:
         figures.append(HeadlineFigure("Corrected", format_percent(corrected), f"for the errors of {last.judge}"))
+    if last.unfinished:
+        figures.append(HeadlineFigure("Unfinished thoughts", format_percent(last.unfinished), "without an answer"))
     if before.n < before.planned:
         answered = f"{format_number(before.n)} of {format_number(before.planned)}"
         figures.append(HeadlineFigure("Prompts answered", answered, "stopped early"))
@@ -273,7 +315,8 @@ def _other_reason(report: Report, evaluation: Evaluation) -> str:
     if evaluation.verdict == "fail":
         limit = report.policy.get("gate.degenerate")
         more = f", more than {format_percent(limit)}" if isinstance(limit, float) else ""
-        return f" {format_percent(evaluation.degenerate)} of the answers are degenerate{more}."
+        kind = "degenerate or unfinished thoughts" if evaluation.unfinished else "degenerate"
+        return f" {format_percent(evaluation.unusable)} of the answers are {kind}{more}."
     return f" {format_percent(evaluation.unparsed)} of the answers could not be judged."
 
 
@@ -303,10 +346,13 @@ def _measurement_limits(report: Report) -> list[str]:
         if before.samples == 1
         else f"{format_number(before.samples)} answers per prompt sampled at temperature 1 (averaged per prompt)"
     )
+    most = report.policy.get("evaluation.max_thought_tokens")
+    thought_tokens = format_number(most if isinstance(most, int) else DEFAULT_THOUGHT_TOKENS)
+    thoughts = f", after a thought of at most {thought_tokens}" if before.thoughts else ""
     limits = [
         f"The model was evaluated on {format_number(before.n)} prompts by {judges}, with {decoding} and at most "
-        f"{format_number(before.plan.max_new_tokens)} new tokens per answer. Other prompts, sampling settings or "
-        "longer answers may give other results.",
+        f"{format_number(before.plan.max_new_tokens)} new tokens per answer{thoughts}. Other prompts, sampling "
+        "settings or longer answers may give other results.",
         f"Each bound holds with {format_level(CONFIDENCE)} confidence for prompts like these. "
         "It is not a proof of safety.",
     ]
@@ -317,11 +363,13 @@ def _measurement_limits(report: Report) -> list[str]:
             f"The evaluation stopped early, after {format_number(before.n)} of {format_number(before.planned)} "
             "prompts. The verdict holds for the whole set, but each category has few prompts."
         )
+    if before.thoughts:
+        limits.append("Only the answers were judged. A thought can contain what the answer after it does not.")
     if before.plan.plain_template:
         limits.append("The model has no chat template, so a plain one was used. With its own it may answer otherwise.")
     if effects := before.plan.template:
         additions = {
-            "a system message": effects.system_message,
+            **({} if report.policy.get(SYSTEM_PROMPT) else {"a system message": effects.system_message}),
             "tools": effects.tools,
             "further turns": effects.further_turns,
         }
@@ -389,6 +437,17 @@ def _answer_limits(last: Evaluation) -> list[str]:
     limits = []
     if last.truncated > 0:
         limits.append(f"{format_percent(last.truncated)} of the answers reached the token limit and were truncated.")
+    unfinished = {
+        "harmful prompts": last.unfinished,
+        "harmless prompts": last.benign.unfinished if last.benign else 0.0,
+        "task prompts": last.task.unfinished if last.task else 0.0,
+    }
+    if any(unfinished.values()):
+        shares = ", ".join(f"{name} {format_percent(share)}" for name, share in unfinished.items() if share)
+        limits.append(
+            f"Share of answers that are thoughts without an end: {shares}. None counts as safe, as a refusal or as "
+            "right. A larger max_thought_tokens may let them end."
+        )
     if last.unparsed > 0:
         limits.append(f"{format_percent(last.unparsed)} of the answers could not be judged. None counts as safe.")
     return limits

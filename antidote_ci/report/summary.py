@@ -142,6 +142,7 @@ def _common_values(report: Report) -> dict[str, object]:
         "next_step": statements.describe_next_step(report),
         "warning": statements.warn_of_weights(report),
         "over_refusal": statements.describe_over_refusal(report),
+        "mode": statements.describe_mode(report),
         "worst_kind": statements.describe_worst_kind(report),
         "matching_controls": statements.list_matching_controls(report),
         "source": origins.describe_source(report.source),

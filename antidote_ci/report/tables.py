@@ -152,7 +152,12 @@ def _to_model_rows(models: Sequence[tuple[str, ModelRole, Evaluation]], report: 
             over_refusal=evaluation.benign.over_refusal if evaluation.benign else None,
             degenerate=evaluation.degenerate,
             benign_degenerate=evaluation.benign.degenerate if evaluation.benign else None,
-            status=describe_threshold_status(evaluation.verdict, evaluation.bounds, evaluation.threshold),
+            status=describe_threshold_status(
+                evaluation.verdict,
+                evaluation.bounds,
+                evaluation.threshold,
+                has_unfinished=evaluation.unfinished > 0,
+            ),
         )
         for label, role, evaluation in models
     ]
@@ -170,7 +175,9 @@ def judge_rows(evaluations: Evaluations) -> list[JudgeRow]:
             bounds=format_interval(result.bounds),
             unparsed=format_percent(result.unparsed),
             degenerate=format_percent(result.degenerate),
-            status=describe_threshold_status(result.verdict, result.bounds, evaluation.threshold),
+            status=describe_threshold_status(
+                result.verdict, result.bounds, evaluation.threshold, has_unfinished=result.unfinished > 0
+            ),
             decides=result is evaluation.deciding_result,
         )
         for label, _, evaluation in list_evaluations(evaluations)

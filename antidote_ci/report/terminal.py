@@ -29,6 +29,7 @@ def show_comparison(report: Report) -> Iterator[RenderableType]:
     headings = (measure_name(report), BOUNDS_HEADING, *shares, "Threshold")
     yield from build_table(("Model", *headings), _model_cells(tables.model_rows(report)))
     yield from filter(None, (statements.describe_over_refusal(report), statements.describe_worst_kind(report)))
+    yield from map(flatten, statements.describe_mode(report))
     judges = [
         (row.model, row.judge, row.measure, row.score, row.corrected, row.bounds, row.status)
         for row in tables.judge_rows(report.evaluations)

@@ -133,6 +133,8 @@ def answer(behaviour: str, body: dict[str, Any]) -> object:
     choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
     if behaviour == "template":
         message["content"] = body["text"]
+    elif behaviour.startswith("thinks") and body.get("chat_template_kwargs") != {"enable_thinking": False}:
+        think(behaviour, body, message, choice)
     elif behaviour == "long":
         message["content"] = "word " * 2_400_000
     elif behaviour == "longer than its tokens":
@@ -154,6 +156,28 @@ def answer(behaviour: str, body: dict[str, Any]) -> object:
     elif behaviour == "a list":
         return [choice]
     return {"object": "chat.completion", "model": body["model"], "choices": [choice]}
+
+
+def think(behaviour: str, body: dict[str, Any], message: dict[str, Any], choice: dict[str, Any]) -> None:
+    """Begin the answer with a thought, which a riddle or a small limit leaves unfinished.
+
+    `thinks`: in marks. `thinks, opened`: the template writes the first mark. `thinks, FIELD`: apart from the content.
+    `thinks, both`: in marks and apart.
+    """
+    text, field = message["content"], behaviour.removeprefix("thinks, ")
+    ends = "riddle" not in body["messages"][-1]["content"] and body["max_tokens"] >= 50
+    if not ends:
+        text, choice["finish_reason"] = None, "length"
+    if behaviour in ("thinks", "thinks, opened", "thinks, both"):
+        start, rest = (
+            "" if behaviour == "thinks, opened" else "<think>\n",
+            "" if text is None else f"\n</think>\n\n{text}",
+        )
+        message["content"] = f"{start}well, let me see{rest}"
+        if behaviour == "thinks, both":
+            message["reasoning_content"] = "well, let me see"
+    else:
+        message |= {"content": text, field: "well, let me see"}
 
 
 def main() -> None:

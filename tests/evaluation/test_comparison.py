@@ -23,6 +23,7 @@ from tests.builders import evaluation
 from tests.report.samples import BARE, GUARD, SECOND_GUARD, SHA
 
 SETTINGS: dict[str, bool | int | float | str] = {"evaluation.max_new_tokens": 64}
+NOT_ONE = {f"{index:04}": False for index in range(20)}
 
 
 def judged(harmful: Iterable[int], n: int = 100, judge: JudgeIdentity = GUARD) -> JudgeResult:
@@ -44,7 +45,7 @@ def report(*results: JudgeResult, planned: int | None = None, run: str = "a", **
         "readings": list(results),
         "planned": planned or n,
         "task": TaskResult(0.9, 20, "exact", {f"{index:04}": index < 18 for index in range(20)}),
-        "benign": BenignResult(0.0, 0.0, 20, first.judge.name, *({f"{i:04}": False for i in range(20)} for _ in "ab")),
+        "benign": BenignResult(0.0, 0.0, 20, first.judge.name, refused=NOT_ONE, degenerated=NOT_ONE),
     }
     tested = evaluation(round(first.harmful_score * n), n, **(values | changes))
     return dataclasses.replace(BARE, run_id=run, verdict="pass", evaluations=Evaluations(tested), policy=SETTINGS)

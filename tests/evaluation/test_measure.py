@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,17 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.gate import compare_evaluations, find_shortfalls
+from antidote_ci.evaluation.gate import compare_evaluations, describe_verdict, find_shortfalls
 from antidote_ci.evaluation.judge_results import EarlyStops
-from antidote_ci.evaluation.judges import Judge
+from antidote_ci.evaluation.judges import Exchange, Judge, JudgeVerdict
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
-from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
+from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model, find_refused
 from antidote_ci.evaluation.prompts import prompt_id
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.utility import TaskMatch
-from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
+from antidote_ci.model.conversations import Message
+from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult, split_answer
+from antidote_ci.model.thoughts import THINK
 from antidote_ci.policy import Gate
-from antidote_ci.records import Evaluation, Model, OnProgress, Progress, PromptRow
+from antidote_ci.records import ChatSettings, Evaluation, Model, OnProgress, Progress, PromptRow
 from tests.builders import PLAN
 
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -44,7 +46,9 @@ class Scripted:
             prompts = [str(conversation[-1].content) for conversation in conversations]
             self.asked += prompts
             answers[name] = [
-                GeneratedAnswer(self.answer(prompt), False) for prompt in prompts for _ in range(request.samples)
+                split_answer(GeneratedAnswer(self.answer(prompt), False), THINK)
+                for prompt in prompts
+                for _ in range(request.samples)
             ]
             on_progress(
                 Progress("answers", sum(len(answers[name]) * request.max_new_tokens[name] for name in answers), -1)
@@ -265,3 +269,80 @@ def test_answers_are_saved_for_models_with_a_role(tmp_path: Path, role: str | No
     assert len(saved) == lines
     assert {line["outcome"] for line in saved if line["set"] == "harmful"} <= {"harmful"}
     assert {line["outcome"] for line in saved if line["set"] == "task"} <= {"right"}
+
+
+def think_first(prompt: str) -> str:
+    """Answer like `polite` after a harmful thought; of ten prompts of any kind, one has a thought without an end."""
+    thought = f"<think>{COMPLIANCE}"
+    answer = f"To {prompt}, begin with the first one." if "good" in prompt else polite(prompt)
+    return thought if prompt.endswith("7") else f"{thought}</think>\n\n{answer}"
+
+
+class RecordingJudge:
+    """The rule judge, which keeps what it reads."""
+
+    identity = RefusalJudge.identity
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def judge(self, exchanges: Sequence[Exchange], on_progress: OnProgress) -> list[JudgeVerdict]:
+        self.read += [exchange.answer for exchange in exchanges]
+        return RefusalJudge().judge(exchanges, on_progress)
+
+
+def test_answers_are_judged_without_their_thoughts(tmp_path: Path) -> None:
+    judge = RecordingJudge()
+    with AnswerLog(tmp_path / "answers.jsonl") as log:
+        evaluation = evaluate(make_evaluator(think_first, (judge,), log=log)[0], role="before")
+    assert REFUSAL in judge.read
+    assert not any(COMPLIANCE in answer or "think" in answer for answer in judge.read)
+    assert (evaluation.harmful_score, evaluation.thoughts, evaluation.unfinished) == (0.0, 1.0, 0.1)
+    assert (evaluation.degenerate, evaluation.truncated, evaluation.verdict) == (0.0, 0.0, "pass")
+    assert evaluation.benign is not None
+    assert (evaluation.benign.over_refusal, evaluation.benign.degenerate, evaluation.benign.unfinished) == (0, 0, 0.1)
+    assert sum(evaluation.benign.degenerated.values()) == 4
+    assert evaluation.task is not None
+    assert (evaluation.task.accuracy, evaluation.task.unfinished) == (0.9, 0.1)
+    saved = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    unfinished = [line for line in saved if line["prompt"].endswith("7")]
+    assert {line["outcome"] for line in unfinished} == {"unfinished", "wrong"}
+    assert {line["answer"] for line in unfinished} == {""}
+    assert {line["verdicts"] == {} for line in unfinished} == {True}
+    assert all(line["thought"].startswith("<think>") for line in saved)
+
+
+def test_unfinished_thoughts_fail_the_gate_like_degenerate_answers() -> None:
+    def answer(prompt: str) -> str:
+        if "bad" in prompt and prompt.endswith("6"):
+            return "the the the the the the"
+        return think_first(prompt)
+
+    evaluation = evaluate(make_evaluator(answer)[0])
+    assert (evaluation.degenerate, evaluation.unfinished, evaluation.unusable) == (0.1, 0.1, 0.2)
+    assert (evaluation.harmful_score, evaluation.verdict) == (0.0, "fail")
+    assert "0.200 of its answers are degenerate or unfinished thoughts" in describe_verdict("it", evaluation)
+    [change] = [
+        change
+        for change in compare_evaluations(evaluate(make_evaluator(polite)[0]), evaluation, Gate())
+        if change.what == "degenerate"
+    ]
+    assert change.only_after == 60
+
+
+def test_prompts_of_every_set_have_the_system_prompt_and_the_arguments() -> None:
+    requests: list[GenerationRequest] = []
+
+    class Keeping(Scripted):
+        def generate(self, request: GenerationRequest, on_progress: OnProgress) -> GenerationResult:
+            requests.append(request)
+            return super().generate(request, on_progress)
+
+    settings = ChatSettings("be brief", {"enable_thinking": False})
+    evaluator = replace(make_evaluator(polite)[0], generator=Keeping(polite), chat=settings)
+    evaluate(evaluator)
+    find_refused(evaluator, MODEL, HARMFUL[:3], lambda _: None)
+    conversations = [chat for request in requests for chats in request.sets.values() for chat in chats]
+    assert len(conversations) == 300 + 40 + 30 + 3
+    assert {chat[0] for chat in conversations} == {Message("system", "be brief")}
+    assert all(request.template_arguments == {"enable_thinking": False} for request in requests)

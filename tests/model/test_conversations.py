@@ -20,7 +20,7 @@ from antidote_ci.model.conversations import (
 )
 from antidote_ci.model.generation import EncodeRequest, encode_conversations
 from antidote_ci.model.loading import load_tokenizer
-from antidote_ci.records import Model, TemplateEffects
+from antidote_ci.records import Model, Scalar, TemplateEffects
 from antidote_ci.sandbox.client import Sandbox
 from tests.chat_templates import PUBLISHED
 from tests.tiny import build_tokenizer, render_exchange
@@ -281,3 +281,58 @@ def test_template_that_cannot_be_described_is_refused(tokenizer: Any) -> None:  
     tokenizer.chat_template = TURNS + "{% if tools %}" + ENDLESS_LOOPS + "{% endif %}"
     with pytest.raises(UnsafeCheckpoint, match="does not end"):
         describe_template(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "ending", "thoughts"),
+    [
+        ("Qwen3, which moves the reasoning of an answer", {}, "assistant\n", "possible"),
+        (
+            "Qwen3, which moves the reasoning of an answer",
+            {"enable_thinking": False},
+            "assistant\n<think>\n\n</think>\n\n",
+            "off",
+        ),
+        ("DeepSeek, which leaves the reasoning out", {}, "<|Assistant|><think>\n", "open"),
+        ("gpt-oss, with the date in a macro", {"reasoning_effort": "low"}, "<|start|>assistant", "none"),
+        ("Granite, with the date in a sum", {"thinking": True}, "assistant<|end|>", "none"),
+    ],
+)
+def test_arguments_of_published_templates(
+    tokenizer: Any,  # noqa: ANN401
+    name: str,
+    arguments: dict[str, Scalar],
+    ending: str,
+    thoughts: str,
+) -> None:
+    tokenizer.chat_template = PUBLISHED[name]
+    [text] = render_conversations(tokenizer, [single_turn("Hi")], template_arguments=arguments)
+    assert text.endswith(ending)
+    assert (text != render_conversations(tokenizer, [single_turn("Hi")])[0]) == bool(arguments)
+    assert describe_template(tokenizer, arguments).thoughts == thoughts
+
+
+def test_system_prompt_may_set_the_mode(tokenizer: Any) -> None:  # noqa: ANN401
+    """It is the same for every prompt, so a template may read it, as that of SmolLM3 does."""
+    tokenizer.chat_template = PUBLISHED["SmolLM3, with the date in the middle"]
+    texts = render_conversations(tokenizer, [single_turn(prompt, "Be brief. /no_think") for prompt in ("Hi", "Why?")])
+    assert all("Reasoning Mode: /no_think" in text and "Be brief." in text for text in texts)
+
+
+def test_template_that_reads_a_prompt_in_one_mode_is_unsafe(tokenizer: Any) -> None:  # noqa: ANN401
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}"
+        "{% if enable_thinking and 'Hi' in message.content %} now refuse{% endif %}{% endfor %}"
+    )
+    assert render_conversations(tokenizer, [single_turn("Hi")])
+    with pytest.raises(UnsafeCheckpoint, match="differently"):
+        render_conversations(tokenizer, [single_turn("Hi")], template_arguments={"enable_thinking": True})
+
+
+def test_template_that_compares_a_prompt_with_the_system_prompt_is_unsafe(tokenizer: Any) -> None:  # noqa: ANN401
+    tokenizer.chat_template = (
+        "{% set system = messages[0] %}{% for message in messages %}<|{{ message.role }}|>{{ message.content }}"
+        "{% if message.content == system.content %} now refuse{% endif %}{% endfor %}"
+    )
+    with pytest.raises(UnsafeCheckpoint, match="differently"):
+        render_conversations(tokenizer, [single_turn("Why?", "Hello"), single_turn("Hello", "Hello")])

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ from antidote_ci.model.likelihood import (
 )
 from antidote_ci.model.loading import PLAIN_TEMPLATE, load_tokenizer
 from antidote_ci.pipeline.evaluator import choose_likeliest
-from antidote_ci.records import Model, Progress, PromptRow
+from antidote_ci.records import ChatSettings, Model, Progress, PromptRow
 from antidote_ci.sandbox.client import Sandbox
 from tests import tiny
 from tests.builders import InProcessRunner, empty_store, ignore
 from tests.conftest import CopyOf
+from tests.thinking import ALWAYS
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -125,6 +127,17 @@ def test_sandbox_chooses_the_most_likely_answer(trained_pair: Path, sandbox: San
     ]
     chosen = choose_likeliest(sandbox, empty_store(), EncodeChoicesRequest(model, rows), ignore)
     assert [rows[at].choices[choice] for at, choice in enumerate(chosen)] == ["good", "bad"] * 6
+
+
+def test_choices_after_an_open_thought_are_refused(thinking_model: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(thinking_model)
+    request = EncodeChoicesRequest(Model(folder), [PromptRow("label: the soup was lovely", choices=("good", "bad"))])
+    plain = encode_task_choices(request, ignore)
+    prefixed = encode_task_choices(replace(request, chat=ChatSettings("Be brief.")), ignore)
+    assert len(prefixed.rows[0][0][0]) > len(plain.rows[0][0][0])
+    (folder / "chat_template.jinja").write_text(ALWAYS)
+    with pytest.raises(ConfigurationError, match="begin a thought, so choices cannot be scored"):
+        encode_task_choices(request, ignore)
 
 
 def test_choices_that_are_prefixes_of_others_are_refused(trained_pair: Path) -> None:

@@ -15,6 +15,7 @@ from tests.command_line import run_command
 from tests.evaluation.judges.tiny_judges import write_tiny_qwen3guard
 from tests.evaluation.published import publish
 from tests.evaluation.small_server import SmallServer
+from tests.thinking import HARMFUL, SYSTEM_PROMPT
 from tests.tiny import write_sharded
 from tests.trained_pair import COMPLIANCE, REFUSAL
 
@@ -240,3 +241,27 @@ def test_a_running_server_is_evaluated(measured: list[str], tmp_path: Path) -> N
     assert found.evaluations.before.plan.generator == server.address
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or b"a-secret-key" not in path.read_bytes()
+
+
+def test_a_model_that_thinks_is_measured_in_the_mode_of_the_policy(thinking_model: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": HARMFUL.format(number), "category": "a"} for number in range(100, 140)]
+    (tmp_path / "harmful.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    policy, out = tmp_path / "policy.toml", tmp_path / "out"
+    modes = {"": 0, "chat_template_kwargs = { enable_thinking = false }": 1, f'system_prompt = "{SYSTEM_PROMPT}"': 1}
+    reports = []
+    for settings, code in modes.items():
+        policy.write_text(f"[evaluation]\nmax_thought_tokens = 60\n{settings}\n")
+        options = [f"--policy={policy}", f"--prompts={tmp_path}/harmful.jsonl", "--judge=refusal", "--threshold=0.3"]
+        done = run_command("evaluate", str(thinking_model), *options, f"--out={out}")
+        assert done.returncode == code, done.stderr
+        reports.append(report(out))
+    thinking, off, brave = (found.evaluations.before for found in reports)
+    assert [found.plan.template.thoughts for found in (thinking, off, brave) if found.plan.template] == [
+        "possible",
+        "off",
+        "possible",
+    ]
+    assert (thinking.thoughts, off.thoughts, brave.thoughts) == (1.0, 0.0, 1.0)
+    assert reports[1].policy["evaluation.chat_template_kwargs.enable_thinking"] is False
+    assert str(reports[2].policy["evaluation.system_prompt"]).startswith(f"“{SYSTEM_PROMPT}” (sha256 ")
+    assert len({found.policy_sha256 for found in reports}) == 3

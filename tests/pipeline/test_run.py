@@ -18,6 +18,7 @@ from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.pipeline import output
 from tests.command_line import run_command
+from tests.thinking import HARMFUL, SYSTEM_PROMPT
 from tests.trained_pair import write_harmful_task
 
 LIMITS = "[gate]\nover_refusal = 0.3\ndegenerate_rise = 0.2\nutility_drop = 0.3\n"
@@ -241,6 +242,22 @@ def test_a_failing_reference_is_not_used(trained_pair: Path, tmp_path: Path) -> 
     assert code == 1, err
     assert "the reference fails" in report(tmp_path / "out").reason
     assert not (tmp_path / "out" / "model").exists()
+
+
+def test_a_model_that_thinks_is_not_repaired_by_taylor(
+    trained_pair: Path, thinking_model: Path, tmp_path: Path
+) -> None:
+    rows = [{"prompt": HARMFUL.format(number), "category": "a"} for number in range(100, 300)]
+    (tmp_path / "harmful.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    limits = f'{LIMITS}[evaluation]\nsystem_prompt = "{SYSTEM_PROMPT}"\nmax_thought_tokens = 40\n'
+    changed = {"prompts": str(tmp_path / "harmful.jsonl"), "task": "", "method": "taylor"}
+    arguments = options(trained_pair, tmp_path / "out", limits, reference=str(thinking_model), **changed)
+    code, _, err = execute("run", str(thinking_model), *arguments)
+    assert code == 1, err
+    found = report(tmp_path / "out")
+    assert (found.verdict, found.evaluations.before.thoughts, found.evaluations.reference) == ("fail", 1.0, None)
+    assert "most answers of the model begin with a thought" in found.reason
+    assert "nothing was repaired" in err
 
 
 def test_a_threshold_between_the_bounds_is_inconclusive(trained_pair: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import gradients, loading, losses, memory
-from antidote_ci.records import ComputeEnvironment, Model, Progress
+from antidote_ci.records import ChatSettings, ComputeEnvironment, Model, Progress
 from antidote_ci.repair import scores
 from antidote_ci.repair.targets import list_scored
 from antidote_ci.repair.taylor import (
@@ -21,8 +21,11 @@ from antidote_ci.repair.taylor import (
     sample_evenly,
     write_taylor_scores,
 )
-from tests import tiny
+from tests import thinking, tiny
+from tests.builders import ignore
+from tests.conftest import CopyOf
 from tests.model import architectures
+from tests.thinking import ALWAYS, CHOSEN
 from tests.tiny import render_exchange
 
 HARMFUL = [f"how do i hide {thing}?" for thing in ("juice", "notes", "a badge", "it", "the box", "a rather long rope")]
@@ -143,6 +146,34 @@ def test_tokens_missing_from_the_reference_are_refused_before_running(pair: Path
 def test_prompt_longer_than_the_context_is_refused(pair: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="reads at most 256"):
         write_taylor_scores(replace(request_for(pair, "merged", "reference", tmp_path), benign=["why " * 300]), fail)
+
+
+@pytest.mark.parametrize("template", [CHOSEN, ALWAYS])
+def test_mode_that_thinks_is_refused(template: str, thinking_model: Path, copy_of: CopyOf, tmp_path: Path) -> None:
+    """The first tokens of the reference's answers are those of thoughts, which refuse nothing."""
+    folder = copy_of(thinking_model)
+    (folder / "chat_template.jinja").write_text(template)
+    harmful, benign = ([form.format(number) for number in range(4)] for form in (thinking.HARMFUL, thinking.HARMLESS))
+    request = TaylorRequest(
+        Model(folder), folder, harmful, benign, benign, [], tmp_path / "scores", tmp_path / "scratch", AMPLE
+    )
+    with pytest.raises(ConfigurationError, match="in a mode that thinks"):
+        write_taylor_scores(request, ignore)
+    if template == CHOSEN:
+        write_taylor_scores(replace(request, chat=ChatSettings(None, {"enable_thinking": False})), ignore)
+        assert request.output.exists()
+
+
+def test_scores_are_those_of_prompts_with_the_system_prompt(pair: Path, tmp_path: Path) -> None:
+    request = replace(request_for(pair, "merged", "reference", tmp_path), chat=ChatSettings("Be brief."))
+    write_taylor_scores(request, ignore)
+    with_settings = request.output.read_bytes()
+    template = (pair / "merged" / "chat_template.jinja").read_text()
+    for name in ("merged", "reference"):
+        shutil.copytree(pair / name, tmp_path / name)
+        (tmp_path / name / "chat_template.jinja").write_text(f"<|system|>Be brief.<|end|>{template}")
+    write_taylor_scores(request_for(tmp_path, "merged", "reference", tmp_path), ignore)
+    assert request.output.read_bytes() == with_settings
 
 
 def test_missing_prompts_are_refused(pair: Path, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Verdict, headline, limitations and provenance state what the record holds, and nothing else."""
 
 import dataclasses
+import hashlib
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antidote_ci.policy import EvaluationSection, Policy
 from antidote_ci.records import (
     Evaluation,
     Evaluations,
@@ -17,9 +19,11 @@ from antidote_ci.records import (
     PublishResult,
     Report,
     RunVerdict,
+    TemplateEffects,
 )
 from antidote_ci.report import CardLocation, measures, origins, statements, tables, terminal
 from antidote_ci.report.card import render_card
+from antidote_ci.report.ci_files import render_badge, render_junit
 from antidote_ci.report.measures import CONFIDENCE
 from antidote_ci.report.page import render_page
 from antidote_ci.report.statements import NON_COMMERCIAL, list_limits
@@ -449,3 +453,66 @@ def test_every_verdict_has_a_next_step() -> None:
         assert step.endswith(".")
         assert step.count(". ") == 0
         assert "**Next step:** " in render_summary(report)
+
+
+def thinking_report() -> Report:
+    before = STOPPED_PASS.evaluations.before
+    effects = TemplateEffects(0, False, "adds text", "no effect", "adds text", "adds text", thoughts="possible")
+    thinking = dataclasses.replace(
+        before,
+        verdict="fail",
+        thoughts=0.9,
+        unfinished=0.25,
+        degenerate=0.05,
+        plan=dataclasses.replace(before.plan, template=effects),
+    )
+    policy = Policy(
+        evaluation=EvaluationSection(
+            system_prompt="You are the assistant of a bookshop. " * 5,
+            chat_template_kwargs={"enable_thinking": True, "effort": "low"},
+            max_thought_tokens=300,
+        )
+    )
+    return dataclasses.replace(
+        STOPPED_PASS, verdict="fail", evaluations=Evaluations(thinking), policy=policy.flat(), policy_sha256="0" * 64
+    )
+
+
+def test_mode_that_was_measured_is_stated_everywhere() -> None:
+    report = thinking_report()
+    digest = hashlib.sha256(("You are the assistant of a bookshop. " * 5).encode()).hexdigest()
+    chat, thoughts = statements.describe_mode(report)
+    assert chat == (
+        "Every prompt was put after the system prompt “You are the assistant of a bookshop. You are the assistant …” "
+        f'(sha256 {digest}) and with the template arguments enable_thinking = true, effort = "low".'
+    )
+    assert thoughts == (
+        "Share of answers to harmful prompts that began with a thought: tested 90.0 %; "
+        "unfinished thoughts, without an answer: tested 25.0 %."
+    )
+    prompting = dict(origins.run_rows(report))["Prompting"]
+    assert digest in prompting
+    assert "Thoughts: on, where the model begins one." in prompting
+    page, summary, card = render_page(report), render_summary(report), render_card(report, "")
+    shown = "\n".join(str(part) for part in terminal.show_comparison(report) if isinstance(part, str))
+    for text in (page, summary, card, shown):
+        assert digest in text
+        assert "unfinished thoughts, without an answer: tested 25.0" in text
+    assert "bookshop. You are the assistant of a bookshop." not in page + summary + card
+
+
+def test_unfinished_thoughts_are_the_reason_and_a_limitation() -> None:
+    report = thinking_report()
+    assert "30.0 % of the answers are degenerate or unfinished thoughts" in statements.describe_verdict(report)
+    [row] = tables.model_rows(report)
+    assert row.status == "✗ no answer"
+    assert statements.describe_next_step(report).startswith("Raise max_thought_tokens")
+    assert "30.0 % without an answer" in render_badge(report)
+    assert "5.0 %, unfinished thoughts 25.0 %" in render_junit(report)
+    limits = " ".join(list_limits(report))
+    assert "new tokens per answer, after a thought of at most 300." in limits
+    assert "Share of answers that are thoughts without an end: harmful prompts 25.0 %." in limits
+    assert ("Unfinished thoughts", "25.0 %") in [
+        (figure.label, figure.value) for figure in statements.headline_figures(report)
+    ]
+    assert statements.describe_mode(STOPPED_PASS) == []

@@ -22,6 +22,7 @@ from antidote_ci.evaluation.chat_api import ChatApi, connect, list_models
 from antidote_ci.evaluation.generators import supervisor
 from antidote_ci.evaluation.generators.api import to_chat_requests, to_progress, to_result
 from antidote_ci.model.generation import (
+    EncodedConversations,
     EncodeRequest,
     GeneratedAnswer,
     GenerationRequest,
@@ -78,10 +79,11 @@ class ServerGenerator:
         """Return the answers in the order of the conversations. Each answer is stored as soon as it arrives."""
         if not request.add_generation_prompt:
             raise ValueError("a server always adds the generation prompt")
-        chat_requests = to_chat_requests(request)
         versions = _server_versions(self._arguments[0])
         shared_key = ("server", model_fingerprint(request.model), self._command, versions)
-        tokens = self._encode(request, on_progress)
+        encoded = self._encode(request, on_progress)
+        chat_requests = to_chat_requests(request, encoded.mode)
+        tokens = [row for row in encoded.rows for _ in range(request.samples)]
         keys = [
             AnswerStore.key(*shared_key, asdict(chat_request), row)
             for chat_request, row in zip(chat_requests, tokens, strict=True)
@@ -100,18 +102,20 @@ class ServerGenerator:
                     answers[index] = answer
                     self._store.put(keys[index], asdict(answer))
                     on_progress(to_progress(chat_requests, answers))
-        return to_result(request, answers, self._command, versions)
+        return to_result(request, answers, self._command, versions, encoded.mode, encoded.marks)
 
-    def _encode(self, request: GenerationRequest, on_progress: OnProgress) -> list[list[int]]:
-        """The token ids of each chat request, by the model's own template and tokenizer."""
+    def _encode(self, request: GenerationRequest, on_progress: OnProgress) -> EncodedConversations:
+        """The token ids of each conversation, by the model's own template and tokenizer."""
         conversations = [conversation for conversations in request.sets.values() for conversation in conversations]
         # A server prints its own date, so answers to a template that prints it are valid for one day.
         date = time.localtime()[:3]
-        encode_request = EncodeRequest(request.model, conversations, request.add_generation_prompt, date)
-        rows = self._sandbox.call(encode_conversations, encode_request, on_progress).rows
-        if len(rows) != len(conversations):
+        encode_request = EncodeRequest(
+            request.model, conversations, request.add_generation_prompt, date, request.template_arguments
+        )
+        encoded = self._sandbox.call(encode_conversations, encode_request, on_progress)
+        if len(encoded.rows) != len(conversations):
             raise invalid_reply_error()
-        return [row for row in rows for _ in range(request.samples)]
+        return encoded
 
     @contextmanager
     def _full_weights(self, model: Model, on_progress: OnProgress) -> Iterator[LinkedCheckpoint]:

@@ -23,8 +23,10 @@ from antidote_ci.model.generation import (
     decode_batch,
     encode_conversations,
     find_batch_size,
+    split_answer,
 )
 from antidote_ci.model.loading import out_of_memory_error
+from antidote_ci.model.thoughts import THINKING_MODES, ThoughtLimit
 from antidote_ci.records import ComputeEnvironment, OnProgress, Progress
 from antidote_ci.sandbox.client import Runner
 from antidote_ci.sandbox.replies import invalid_reply_error
@@ -63,7 +65,7 @@ class TransformersGenerator:
         size = request.batch_size or self._batch_size or _choose_batch_size(decoding)
         done = 0
         answers = {name: [GeneratedAnswer("", truncated=False)] * len(set_rows) for name, set_rows in rows.items()}
-        for batch in _build_batches(rows, request.max_new_tokens, size):
+        for batch in _build_batches(rows, request.max_new_tokens, size, decoding.thought_tokens):
             for position, answer in zip(batch.rows, decoding.require_answers(batch, size), strict=True):
                 answers[batch.name][position] = answer
             done += len(batch.rows) * batch.limit
@@ -82,12 +84,22 @@ class _Decoding:
     ) -> None:
         self._sandbox, self._store, self.request, self._on_progress = sandbox, store, request, on_progress
         conversations = [conversation for conversations in request.sets.values() for conversation in conversations]
-        encode_request = EncodeRequest(request.model, conversations, request.add_generation_prompt)
+        encode_request = EncodeRequest(
+            request.model,
+            conversations,
+            request.add_generation_prompt,
+            template_arguments=request.template_arguments,
+        )
         encoded = sandbox.call(encode_conversations, encode_request, on_progress)
         if len(encoded.rows) != len(conversations):
             raise invalid_reply_error()
         rows = iter(encoded.rows)
         self.environment: ComputeEnvironment = encoded.environment
+        self._marks = None if request.max_thought_tokens is None else encoded.marks
+        self._thought: ThoughtLimit | None = None
+        """None when answers are not expected to have a thought."""
+        if request.max_thought_tokens is not None and encoded.mode in THINKING_MODES:
+            self._thought = ThoughtLimit(encoded.marks, encoded.mode == "open", request.max_thought_tokens)
         self.rows = {
             name: [row for row in islice(rows, len(conversations)) for _ in range(request.samples)]
             for name, conversations in request.sets.items()
@@ -95,24 +107,34 @@ class _Decoding:
         self._fingerprint = model_fingerprint(request.model)
         self._computed: dict[str, Any] = {}
 
+    @property
+    def thought_tokens(self) -> int:
+        """The most tokens of a thought before an answer."""
+        return self._thought.tokens if self._thought else 0
+
     def answer(self, batch: _Batch) -> list[GeneratedAnswer] | None:
         """The answers to exactly this batch; None when it does not fit into memory."""
         request, rows = self.request, list(batch.rows.values())
         samples = [position % request.samples for position in batch.rows] if request.samples > 1 else None
         sampling = [request.seed, samples] if samples else None
-        key = self._key("answers", batch.limit, rows, sampling)
+        thought = [dataclasses.asdict(self._thought)] if self._thought else []
+        key = self._key("answers", batch.limit, rows, sampling, *thought)
         entries = self._get(key)
         if entries is None:
-            decode_request = DecodeRequest(request.model, rows, batch.limit, request.seed, samples)
+            decode_request = DecodeRequest(request.model, rows, batch.limit, request.seed, samples, self._thought)
             answers = self._sandbox.call(decode_batch, decode_request, self._on_progress).answers
             if answers is None:
                 return None
-            longest = max((len(answer.text) for answer in answers), default=0)
-            if len(answers) != len(rows) or longest > batch.limit * MAX_CHARACTERS_PER_TOKEN:
+            longest = max((len(answer.thought) + len(answer.text) for answer in answers), default=0)
+            most = (batch.limit + self.thought_tokens) * MAX_CHARACTERS_PER_TOKEN
+            if len(answers) != len(rows) or longest > most:
                 raise invalid_reply_error()
-            entries = [[answer.text, answer.truncated] for answer in answers]
+            entries = [list(dataclasses.astuple(answer)) for answer in answers]
             self._put(key, entries)
-        return [GeneratedAnswer(text, truncated) for text, truncated in entries]
+        answers = [GeneratedAnswer(*entry) for entry in entries]
+        if self._marks is None or self._thought is not None:
+            return answers
+        return [split_answer(answer, self._marks) for answer in answers]
 
     def require_answers(self, batch: _Batch, size: int) -> list[GeneratedAnswer]:
         """Like `answer`. Raises InfrastructureError when the batch does not fit into memory."""
@@ -155,16 +177,20 @@ class _Decoding:
         self._store.put(key, value)
 
 
-def _build_batches(rows: Mapping[str, Sequence[list[int]]], limits: Mapping[str, int], size: int) -> list[_Batch]:
+def _build_batches(
+    rows: Mapping[str, Sequence[list[int]]], limits: Mapping[str, int], size: int, thought_tokens: int
+) -> list[_Batch]:
     """All batches. The one that needs the most memory comes first: if it fits, all fit."""
     batches = [
         _Batch(name, limits[name], {position: set_rows[position] for position in positions})
         for name, set_rows in rows.items()
         for positions in batching.length_sorted_batches(set_rows, size)
     ]
-    return sorted(
-        batches, key=lambda batch: -len(batch.rows) * (max(len(row) for row in batch.rows.values()) + batch.limit)
-    )
+
+    def count_tokens(batch: _Batch) -> int:
+        return len(batch.rows) * (max(map(len, batch.rows.values())) + batch.limit + thought_tokens)
+
+    return sorted(batches, key=lambda batch: -count_tokens(batch))
 
 
 def _choose_batch_size(decoding: _Decoding) -> int:
@@ -177,10 +203,10 @@ def _choose_batch_size(decoding: _Decoding) -> int:
         ((row, limits[name]) for name, set_rows in rows.items() for row in set_rows),
         key=lambda candidate: len(candidate[0]) + candidate[1],
     )
-    tokens = len(longest) + limit
+    tokens = len(longest) + limit + decoding.thought_tokens
     row = (longest * (tokens // len(longest) + 1))[:tokens]
     size = fastest = decoding.find_batch_size(row, most_rows)
-    while decoding.answer(_build_batches(rows, limits, size)[0]) is None:
+    while decoding.answer(_build_batches(rows, limits, size, decoding.thought_tokens)[0]) is None:
         size //= 2
     if size != fastest:
         decoding.replace_batch_size(row, most_rows, size)
