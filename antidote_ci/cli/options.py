@@ -147,10 +147,9 @@ SaveAnswers = Annotated[
 NoCache = Annotated[
     bool, option("--no-cache", "Neither read nor store answers and verdicts in the cache.", WHERE, hidden=True)
 ]
-Quick = Annotated[
-    bool,
-    option("--quick", "Use 100 prompts, short answers and a judge of rules.", GATE),
-]
+QUICK_HELP = "Use 100 prompts, short answers and a judge of rules."
+Quick = Annotated[bool, option("--quick", QUICK_HELP, GATE)]
+QuickRun = Annotated[bool, option("--quick", QUICK_HELP, GATE, hidden=True)]
 Junit = Annotated[
     Path | None,
     option(

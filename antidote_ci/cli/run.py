@@ -28,7 +28,7 @@ def run(
     threshold: options.Threshold = None,
     baseline: options.Baseline = None,
     policy: options.PolicyFile = None,
-    quick: options.Quick = False,
+    quick: options.QuickRun = False,
     realignment: options.RealignmentOfRun = None,
     method: options.MethodName = None,
     frontier: options.Frontier = None,

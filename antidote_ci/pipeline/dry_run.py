@@ -240,8 +240,11 @@ def _count_judged(prompts: PromptSets, config: RunConfig) -> int:
 
 def _count_tokens(prompts: PromptSets, config: RunConfig) -> int:
     settings = config.policy.evaluation
+    answered = _count_judged(prompts, config)
     task = len(prompts.task) * needed_tokens(prompts.task, settings.task_match, settings.max_new_tokens)
-    return _count_judged(prompts, config) * settings.max_new_tokens + task
+    # Whether the model thinks is in files that are not downloaded, so only a limit in the policy is counted.
+    thoughts = (answered + len(prompts.task)) * (settings.max_thought_tokens or 0)
+    return answered * settings.max_new_tokens + task + thoughts
 
 
 def _measure_judge(spec: JudgeSpec, config: RunConfig) -> _ModelSize | None:

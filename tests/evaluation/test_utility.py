@@ -160,7 +160,7 @@ def test_documented_row_counts_are_correct() -> None:
     assert round(rise_bound(int(right), int(wrong), int(n)), 3) == float(bound)
 
 
-def test_documented_policy_is_valid() -> None:
-    (block,) = re.findall(r"```toml\n(.+?)```", PAGE, re.DOTALL)
-    policy = validate_policy(tomllib.loads(block), "docs/task.md")
-    assert policy.evaluation.task == "my_task.jsonl"
+def test_documented_policies_are_valid() -> None:
+    blocks = re.findall(r"```toml\n(.+?)```", PAGE, re.DOTALL)
+    first, *_ = [validate_policy(tomllib.loads(block), "docs/task.md") for block in blocks]
+    assert first.evaluation.task == "my_task.jsonl"
