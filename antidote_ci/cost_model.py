@@ -20,10 +20,11 @@ MEMORY_OVERHEAD = 1_000_000_000
 """Bytes for Python, torch and a batch."""
 EVALUATION_COPIES = 1.1
 """Memory of an evaluation without MEMORY_OVERHEAD, compared with the weights."""
+ADAPTER_EVALUATION_COPIES = 2.0
+"""Likewise of an adapter, which is merged into its base."""
 RUN_COPIES = 3.0
 """Likewise of a run that repairs a model: of the source, its reference and its repair, and the gradients of a block."""
 ADAPTER_RUN_COPIES = 3.6
-"""Likewise of an adapter, which is merged into its base."""
 
 GPU_GENERATION_RATE = 4e12
 """Like GENERATION_RATE, of one GPU. This and the following values are reports of others."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from antidote_ci.checkpoint.layout import count_weight_bytes
 from antidote_ci.cost_model import (
+    ADAPTER_EVALUATION_COPIES,
     ADAPTER_RUN_COPIES,
     BYTES_PER_WEIGHT,
     EVALUATION_COPIES,
@@ -109,9 +110,10 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
     )
     if method:
         computation += costs.estimate_computation(method, weights, work.scored_texts, model.weights)
-    copies = EVALUATION_COPIES
-    if method:
-        copies = ADAPTER_RUN_COPIES if model.entries < base.entries else RUN_COPIES
+    if model.entries < base.entries:
+        copies = ADAPTER_RUN_COPIES if method else ADAPTER_EVALUATION_COPIES
+    else:
+        copies = RUN_COPIES if method else EVALUATION_COPIES
     return DryRunForecast(
         model=config.model,
         revision=model.revision,
