@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.records import CategoryCount, KindResult, Report
 from antidote_ci.report import comparison, figures, measures, origins, statements, svg, tables
+from antidote_ci.report.limits import list_limits
 from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.text import format_number
 
@@ -73,7 +74,7 @@ def render_page(report: Report) -> str:
             (_to_markup(svg.draw_swatch(kind, figures.POINT_SHAPES[kind], line=False)), figures.display_kind(kind))
             for kind in figures.frontier_kinds(report)
         ],
-        limits=statements.list_limits(report),
+        limits=list_limits(report),
         provenance=origins.origin_rows(report) + origins.run_rows(report),
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.records import COMMIT, PublishResult, Report, is_hub_id
 from antidote_ci.report import comparison, figures, measures, origins, statements, tables
+from antidote_ci.report.limits import list_limits
 from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.text import format_percent, short_sha
 
@@ -126,7 +127,7 @@ def card_values(report: Report, location: CardLocation) -> dict[str, object]:
 def _claim_values(report: Report) -> dict[str, object]:
     return {
         "changes": tables.change_rows(report.repair),
-        "limits": statements.list_limits(report)[:MAX_LIMITS],
+        "limits": list_limits(report)[:MAX_LIMITS],
         **_common_values(report),
     }
 

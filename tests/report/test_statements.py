@@ -24,9 +24,9 @@ from antidote_ci.records import (
 from antidote_ci.report import CardLocation, measures, origins, statements, tables, terminal
 from antidote_ci.report.card import render_card
 from antidote_ci.report.ci_files import render_badge, render_junit
+from antidote_ci.report.limits import NON_COMMERCIAL, list_limits
 from antidote_ci.report.measures import CONFIDENCE
 from antidote_ci.report.page import render_page
-from antidote_ci.report.statements import NON_COMMERCIAL, list_limits
 from antidote_ci.report.summary import render_pull_request, render_summary
 from antidote_ci.report.text import format_level, format_number, format_percent
 from tests.report.samples import (
