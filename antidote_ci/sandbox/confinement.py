@@ -20,6 +20,7 @@ from antidote_ci.environment import PR_SET_DUMPABLE, refuse_inspection
 from antidote_ci.sandbox import landlock, seccomp
 
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
+PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 CAPABILITY_VERSION = 0x20080522
 """Version 3, with two 32-bit words each for the effective, permitted and inheritable capabilities."""
 CAPABILITIES = 64
@@ -112,6 +113,8 @@ def list_libraries() -> Iterable[Path]:
     paths = sysconfig.get_paths()
     yield from (Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     yield from map(Path, (*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])))
+    # A .pth file adds the packages of another environment, as `uv run --with` does.
+    yield from (Path(folder) for folder in sys.path if Path(folder).name in PACKAGE_FOLDERS)
     yield Path(sysconfig.get_config_var("LIBDIR") or "/usr/lib")
     yield Path(sys.executable)
     yield Path(sys.executable).resolve()

@@ -5,6 +5,7 @@ import json
 import struct
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,14 @@ def test_numbers_are_listed_once_and_jumps_stay_short(machine: str) -> None:
     program = seccomp._build_program(machine, numbers)
     assert len(program) < 4096, "the kernel accepts no longer program"
     assert all(0 <= value <= 255 for _, if_true, if_false, _ in program for value in (if_true, if_false))
+
+
+def test_packages_of_an_environment_that_a_pth_file_adds_are_libraries(tmp_path: Path) -> None:
+    """`uv run --with` chains environments like this."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
+    (packages,) = tmp_path.glob("lib/*/site-packages")
+    outer = Path(antidote_ci.__file__).parents[1], sysconfig.get_path("purelib")
+    (packages / "outer.pth").write_text("".join(f"{folder}\n" for folder in outer))
+    code = "from antidote_ci.sandbox.confinement import list_libraries; print(*list_libraries(), sep='\\n')"
+    done = subprocess.run([tmp_path / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
+    assert str(outer[1]) in done.stdout.splitlines()
