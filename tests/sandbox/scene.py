@@ -205,7 +205,9 @@ def attack_in_child(names: list[str], folder: Path) -> dict[str, Any]:
         (folder / "targets.json").write_text(json.dumps(targets))
         control = attack_without_sandbox(folder) if "control" in names else {}
         control_kills = fragile.poll() is not None
-        survivors = list_survivors(0)
+        until = time.monotonic() + 10
+        while not (survivors := list_survivors(0)) and time.monotonic() < until:
+            time.sleep(0.05)  # on a busy machine it starts later
         for process in survivors:
             os.kill(process, signal.SIGKILL)
         return {
@@ -254,7 +256,9 @@ def attack_in_server(folder: Path) -> dict[str, Any]:
         after = list_states(folder)
         changes = [name for name in {*states, *after} if states.get(name) != after.get(name)]
         changes += ["a process was killed"] * (decoy.poll() is not None or fragile.poll() is not None)
-        survivors = list_survivors(0)
+        until = time.monotonic() + 10
+        while not (survivors := list_survivors(0)) and time.monotonic() < until:
+            time.sleep(0.05)  # on a busy machine it starts later
         for survivor in survivors:
             os.kill(survivor, signal.SIGKILL)
         changes += ["a process survives"] * bool(survivors)
