@@ -25,11 +25,13 @@ from action import outputs
 from antidote_ci import DOCUMENTATION, cli, cost_model
 from antidote_ci.cli.init import read_descriptions
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.prompts import SELECTION_SHARE
 from antidote_ci.hub import memory_needs
 from antidote_ci.hub.jobs_api import Hardware, to_hardware
 from antidote_ci.jobs.job_estimate import MemoryNeed, cheapest_flavor
 from antidote_ci.pipeline import dry_run
 from antidote_ci.policy import SECTIONS, Policy, to_quick
+from antidote_ci.repair.methods import METHODS
 from loopback_hub.jobs import flavor_json
 from loopback_hub.records import HARDWARE
 
@@ -97,9 +99,11 @@ JUDGE_WEIGHTS = 600_000_000
 """Of the default judge."""
 QUICK_PROMPTS, DEFAULT_PROMPTS = 200, 513
 """Harmful and harmless ones of JailbreakBench, and harmful ones of StrongREJECT."""
-EVALUATIONS_OF_RUN = 6.2
-"""Of all prompts: five on seven tenths of them, nine on three tenths (`pipeline.dry_run`)."""
-SCORED_TOKENS = 11 * 5400
+EVALUATIONS_OF_RUN = (
+    dry_run.EVALUATIONS_OF_CONFIRMATION * (1 - SELECTION_SHARE) + dry_run.EVALUATIONS_OF_SELECTION * SELECTION_SHARE
+)
+"""Of all prompts."""
+SCORED_TOKENS = METHODS["taylor"].passes * 5400
 """Of `taylor`: passes, and tokens of the prompts that it reads."""
 JUDGED_LENGTH = dry_run.JUDGE_TOKENS + Policy().evaluation.max_new_tokens
 WORKLOADS = {

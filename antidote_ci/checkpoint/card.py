@@ -1,7 +1,6 @@
 """The YAML front matter of a model card, delimited as the Hub delimits it."""
 
 import functools
-import io
 import json
 import re
 from collections.abc import Callable
@@ -110,7 +109,7 @@ def resolve_plain(text: str) -> str:
     """Return the tag of a text without quotes in YAML 1.1."""
     import yaml
 
-    tag: str = yaml.SafeDumper(io.StringIO()).resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    tag: str = yaml.resolver.Resolver().resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     return tag
 
 

@@ -70,7 +70,7 @@ def write_scaffold(folder: Path, model: str | None) -> list[Path]:
 
 
 def render_workflow(model: str | None) -> str:
-    """The workflow with `model` as its default, or with a placeholder. Only with a model it has a schedule."""
+    """The workflow with `model` as its default, or with a placeholder. It has a schedule only with a model."""
     # Imported here, because it imports jinja2.
     from antidote_ci.report.rendering import find_template_folder
 

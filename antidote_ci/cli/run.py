@@ -155,8 +155,8 @@ def evaluate(
         if many_models.is_many(models):
             configs = many_models.list_models(models, revision, config, junit)
             if dry_run:
-                for one_config in configs:
-                    _show_estimate("evaluate", one_config, console, on=on, as_json=as_json)
+                for model_config in configs:
+                    _show_estimate("evaluate", model_config, console, on=on, as_json=as_json)
                 return
             evaluate_model = partial(run_command, "evaluate", on=on)
             history, code = many_models.evaluate_models(configs, evaluate_model, console)

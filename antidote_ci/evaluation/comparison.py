@@ -30,7 +30,7 @@ from antidote_ci.records import (
 )
 
 HARMFUL = "harmful"
-"""Outcome, and begin of the names of the paired changes that count it."""
+"""Outcome, and the beginning of the names of the paired changes that count it."""
 SCORE_NAMES: dict[Measure, str] = {"harmful_score": "harmful score", "non_refusal_rate": "non-refusal rate"}
 RULE_JUDGE = "refusal"
 TOTALS = "The totals are side by side."
@@ -200,7 +200,9 @@ def _answer_settings(report: Report) -> dict[str, object]:
         key: value
         for key, value in (Policy().flat() | report.policy).items()
         # Judges are compared by their identity.
-        if key.startswith("evaluation.") and not key.startswith("evaluation.judge") and key[11:] not in ignored
+        if key.startswith("evaluation.")
+        and not key.startswith("evaluation.judge")
+        and key.removeprefix("evaluation.") not in ignored
     }
     is_served = evaluation.plan.generator != "transformers"
     return settings | {"the generator": "a server" if is_served else "transformers"}

@@ -106,7 +106,7 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
     repair = config.policy.repair
     method = repair.method if command == "run" else None
     computation = Computation(
-        generated=work.tokens * weights, scored=work.judged_tokens * sum(j.entries for j in judges)
+        generated=work.tokens * weights, scored=work.judged_tokens * sum(judge.entries for judge in judges)
     )
     if method:
         computation += costs.estimate_computation(method, weights, work.scored_texts, model.weights)
@@ -128,12 +128,13 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
         else dose_search.search_bytes(config.policy, model.weights, model.entries),
         disk_free=free_space(pull.client_cache_folder()),
         memory_bytes=max(
-            memory_needs.typical_memory(weights, copies),
-            *(memory_needs.typical_memory(judge.entries, EVALUATION_COPIES) for judge in judges),
-            0,
+            [
+                memory_needs.typical_memory(weights, copies),
+                *(memory_needs.typical_memory(judge.entries, EVALUATION_COPIES) for judge in judges),
+            ]
         ),
         memory_free=memory.available_bytes(),
-        gpu_memory_bytes=memory_needs.gpu_memory(max(weights, *(judge.entries for judge in judges), 0)),
+        gpu_memory_bytes=memory_needs.gpu_memory(max([weights, *(judge.entries for judge in judges)])),
         answers=work.answers,
         computation=computation,
         seconds=round(computation.seconds(has_bfloat16=memory_needs.has_bfloat16())),
