@@ -154,7 +154,7 @@ def _decide_regression(
     if worst.rise_bound <= limit + gate.EPSILON:
         return "pass", ""
     for change in harmful:
-        n = gate.count_pairs(change)
+        n = change.pairs
         # The lower bound of a rise is the upper bound of the drop.
         lower = -rise_bound(change.only_after, change.only_before, n)
         if lower > limit:
@@ -162,7 +162,7 @@ def _decide_regression(
                 f"{score} rose from the baseline by at least {lower:.3f}, more than {limit:g} "
                 f"(measured {change.rise:.3f} on {n} prompts)"
             )
-    n, needed = gate.count_pairs(worst), None
+    n, needed = worst.pairs, None
     if worst.rise < limit:
         needed = pairs_to_prove(worst.only_before, worst.only_after, n, limit)
     more = f"; if the shares stay so, about {needed:,} would decide" if needed else ""

@@ -122,7 +122,7 @@ def find_shortfalls(after: Evaluation, changes: Sequence[PairedChange], gate: Ga
         if change.rise > change.limit + EPSILON:
             shortfalls.append(Shortfall(text))
             continue
-        n = count_pairs(change)
+        n = change.pairs
         needed = pairs_to_prove(change.only_before, change.only_after, n, change.limit)
         shortfalls.append(Shortfall(text, change.rise, LIMITED[change.what], n, needed))
     return shortfalls
@@ -200,15 +200,10 @@ def expect_bounds(changes: Sequence[PairedChange], counts: Mapping[SetName, int]
     expected = []
     for change in changes:
         if change.limit is not None:
-            n, measured = counts[LIMITED[change.what]], count_pairs(change)
+            n, measured = counts[LIMITED[change.what]], change.pairs
             bound = rise_bound(change.only_before * n / measured, change.only_after * n / measured, n)
             expected.append(replace(change, rise_bound=bound))
     return expected
-
-
-def count_pairs(change: PairedChange) -> int:
-    """Return the number of prompts of a paired change."""
-    return change.both + change.only_before + change.only_after + change.neither
 
 
 def compare_evaluations(before: Evaluation, after: Evaluation, gate: Gate) -> list[PairedChange]:

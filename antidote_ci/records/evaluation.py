@@ -213,6 +213,11 @@ class PairedComparison:
     rise_bound: float
     """One-sided 95 % upper bound of the rise."""
 
+    @property
+    def pairs(self) -> int:
+        """The number of prompts."""
+        return self.both + self.only_before + self.only_after + self.neither
+
 
 @dataclass(frozen=True)
 class PairedChange(PairedComparison):

@@ -10,7 +10,7 @@ from antidote_ci import __version__
 from antidote_ci.records import ComparedModel, Comparison, HistoryEntry, KindResult, Report, RunVerdict
 from antidote_ci.report import figures, origins, svg, tables
 from antidote_ci.report.measures import MEASURES, format_identity
-from antidote_ci.report.rendering import render_report_template
+from antidote_ci.report.rendering import mark_chart, render_report_template
 from antidote_ci.report.statements import VERDICTS
 from antidote_ci.report.tables import ModelRow
 from antidote_ci.report.terminal import build_table
@@ -25,7 +25,6 @@ from antidote_ci.report.text import (
 )
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
     from rich.console import RenderableType
 
 NO_FAILURES: Mapping[str, str] = {}
@@ -76,7 +75,7 @@ def render_comparison_page(comparison: Comparison) -> str:
             (row, model.verdict, VERDICTS[model.verdict])
             for row, (_, model) in zip(rows, _label_models(comparison, LABELS), strict=True)
         ],
-        intervals=_to_markup(figures.draw_intervals(rows, measure, comparison.second.threshold)),
+        intervals=mark_chart(figures.draw_intervals(rows, measure, comparison.second.threshold)),
         facts=[
             (f"Judge of {label}", format_identity(model.judge)) for label, model in _label_models(comparison, LABELS)
         ],
@@ -123,14 +122,14 @@ def render_history_page(entries: Sequence[HistoryEntry], failures: Mapping[str, 
         histories=[
             (
                 history[0].model.source.id,
-                _to_markup(figures.draw_history(history, f"history-{index}")),
+                mark_chart(figures.draw_history(history, f"history-{index}")),
                 [_history_row(entry) for entry in reversed(history)],
             )
             for index, history in enumerate(histories)
             if len(history) > 1
         ],
         legend=[
-            (_to_markup(svg.draw_swatch(verdict, shape, line=False)), VERDICTS[verdict])
+            (mark_chart(svg.draw_swatch(verdict, shape, line=False)), VERDICTS[verdict])
             for verdict, shape in figures.VERDICT_SHAPES.items()
             if any(entry.model.verdict == verdict for entry in entries)
         ],
@@ -222,9 +221,8 @@ def describe_comparison(comparison: Comparison, labels: Labels = LABELS) -> str:
         unmet = " The limit of the rise is not shown to be met." if comparison.verdict else ""
         return f"{text} The harmful answers are not paired.{unmet}"
     change = max(harmful, key=lambda change: change.rise_bound)
-    n = change.both + change.only_before + change.only_after + change.neither
     text += (
-        f" On the {format_number(n)} paired prompts it changes by {format_points(change.rise)} "
+        f" On the {format_number(change.pairs)} paired prompts it changes by {format_points(change.rise)} "
         f"(95 % upper bound {format_points(change.rise_bound)}, p {_format_equal(change.p_value)})."
     )
     if change.limit is None or comparison.verdict is None:
@@ -361,10 +359,3 @@ def _in_text(label: str) -> str:
 def _format_equal(p_value: float) -> str:
     text = tables.format_p_value(p_value)
     return text if text.startswith("<") else f"= {text}"
-
-
-def _to_markup(chart: str) -> "Markup":
-    """Mark a chart as safe: ElementTree has escaped the labels."""
-    from markupsafe import Markup
-
-    return Markup(chart)  # noqa: S704

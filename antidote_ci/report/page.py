@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from antidote_ci.records import CategoryCount, KindResult, Report
 from antidote_ci.report import comparison, figures, measures, origins, statements, svg, tables
 from antidote_ci.report.limits import list_limits
-from antidote_ci.report.rendering import render_report_template
+from antidote_ci.report.rendering import mark_chart, render_report_template
 from antidote_ci.report.text import format_number
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def render_page(report: Report) -> str:
         bounds_heading=measures.BOUNDS_HEADING,
         split=measures.describe_split(report.evaluations),
         task_match=tables.describe_task_match(report),
-        intervals=_to_markup(figures.draw_intervals(models, measure, threshold)),
+        intervals=mark_chart(figures.draw_intervals(models, measure, threshold)),
         judges=tables.judge_rows(report.evaluations),
         disagreement=tables.describe_disagreement(report.evaluations),
         calibrations=report.calibrations,
@@ -51,7 +51,7 @@ def render_page(report: Report) -> str:
         mode=statements.describe_mode(report),
         controls=controls,
         control_sentences=statements.describe_controls(report),
-        control_intervals=_to_markup(figures.draw_intervals(controls, measure, threshold, "controls")),
+        control_intervals=mark_chart(figures.draw_intervals(controls, measure, threshold, "controls")),
         matching_controls=statements.list_matching_controls(report),
         changes=tables.change_rows(report.repair),
         files=files[:MAX_FILES],
@@ -62,16 +62,16 @@ def render_page(report: Report) -> str:
         repaired=report.evaluations.after is not None,
         first="Before" if report.evaluations.after else "Tested",
         attempts=attempts,
-        doses=_to_markup(figures.draw_doses(attempts, measure, threshold)),
-        legend=[(_to_markup(svg.draw_swatch(name, figures.SERIES_SHAPES[name])), label) for name, label in series],
+        doses=mark_chart(figures.draw_doses(attempts, measure, threshold)),
+        legend=[(mark_chart(svg.draw_swatch(name, figures.SERIES_SHAPES[name])), label) for name, label in series],
         frontier=[
             (point, figures.display_kind(figures.point_kind(point)), figures.is_chosen(point, report))
             for point in report.frontier
         ],
-        frontier_chart=_to_markup(figures.draw_frontier(report, measure, threshold)),
+        frontier_chart=mark_chart(figures.draw_frontier(report, measure, threshold)),
         frontier_cost=figures.frontier_cost_name(report),
         frontier_legend=[
-            (_to_markup(svg.draw_swatch(kind, figures.POINT_SHAPES[kind], line=False)), figures.display_kind(kind))
+            (mark_chart(svg.draw_swatch(kind, figures.POINT_SHAPES[kind], line=False)), figures.display_kind(kind))
             for kind in figures.frontier_kinds(report)
         ],
         limits=list_limits(report),
@@ -122,11 +122,4 @@ def _format_count(count: CategoryCount | KindResult | None) -> str:
 
 
 def _count_bar(count: CategoryCount | KindResult | None, role: measures.ModelRole) -> "Markup":
-    return _to_markup(figures.draw_bar(count.harmful / max(count.n, 1), role) if count else "")
-
-
-def _to_markup(chart: str) -> "Markup":
-    """Mark a chart as safe: ElementTree has escaped the labels."""
-    from markupsafe import Markup
-
-    return Markup(chart)  # noqa: S704
+    return mark_chart(figures.draw_bar(count.harmful / max(count.n, 1), role) if count else "")
