@@ -7,8 +7,9 @@ what is measured and why.
 import argparse
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,7 @@ import torch
 import transformers
 
 from antidote_ci import records
+from antidote_ci.evaluation.kinds import KINDS, partition_kind
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.model import loading
 from antidote_ci.records import Progress, PromptRow
@@ -25,10 +27,11 @@ from benchmarks.paper.data import Data
 from benchmarks.repair import attacks, outcomes
 from benchmarks.repair.attacks import ATTACKS, Attack, ModelName
 from benchmarks.repair.choosing import Limits
+from benchmarks.repair.left_out import KindCell, leave_out
 from benchmarks.repair.methods import METHODS, ApplyDose, Problem
 from benchmarks.repair.networks import EditableModel
 from benchmarks.repair.outcomes import PREFILL, REFUSED
-from benchmarks.repair.page import UNREPAIRED, write_page
+from benchmarks.repair.page import DEFAULT, UNREPAIRED, write_page
 from benchmarks.repair.prompts import ATTACKED_FILE, HARMFUL, HARMLESS, Part, Prompts
 from benchmarks.repair.records import Attempt, Cell, Outcomes, share
 
@@ -47,6 +50,7 @@ def main() -> None:
     options.add_argument("--results", type=Path, default=RESULTS)
     options.add_argument("--attack", choices=ATTACKS, nargs="*", default=list(ATTACKS))
     options.add_argument("--method", choices=METHODS, nargs="*", default=CONFIRMED)
+    options.add_argument("--left-out", action="store_true", help="also repair without each kind of prompts in turn")
     arguments = options.parse_args()
     arguments.results.mkdir(parents=True, exist_ok=True)
     transformers.logging.disable_progress_bar()
@@ -54,13 +58,16 @@ def main() -> None:
         bench = Bench(ATTACKS[name], arguments.data, arguments.models, arguments.work, arguments.results)
         for method in (*UNREPAIRED, *arguments.method):
             bench.find_cell(method)
+        if arguments.left_out:
+            bench.find_kind_cells()
         write_results(arguments.results)
 
 
 def write_results(results: Path) -> None:
     """Write the page beside the folder of cells."""
     cells = [records.from_json(Cell, path.read_bytes()) for path in sorted(results.glob("*.json"))]
-    (results.parent / "RESULTS.md").write_text(write_page(cells), encoding="utf-8")
+    kind_cells = [records.from_json(KindCell, path.read_bytes()) for path in sorted(results.glob("left-out/*.json"))]
+    (results.parent / "RESULTS.md").write_text(write_page(cells, kind_cells), encoding="utf-8")
 
 
 class Bench:
@@ -77,16 +84,45 @@ class Bench:
         if path.exists():
             return records.from_json(Cell, path.read_bytes())
         cell = self._measure_cell(method)
-        part = path.with_suffix(".part")
-        part.write_text(records.to_json(cell), encoding="utf-8")
-        part.replace(path)
+        write_cell(path, cell)
         say(f"{path.name}: dose {cell.dose:g}, {sum(cell.seconds.values()):.0f} s")
         return cell
+
+    def find_kind_cells(self) -> None:
+        """Measure the default, at the dose of its own cell, without each kind of prompts, unless the file exists."""
+        folder, dose = self.results / "left-out", self.find_cell(DEFAULT).dose
+        folder.mkdir(exist_ok=True)
+        missing = [kind for kind in KINDS if not (folder / f"{self.attack.id}-{kind}.json").exists()]
+        if not missing:
+            return
+        model = self._open_model()
+        with TemporaryDirectory(dir=self.work, prefix="scores-") as name:
+            apply_models: dict[str, Callable[[], None]] = {
+                "reference": model.use_reference,
+                "attacked": lambda: model.use_factors(model.factors),
+                "with": partial(self._prepare(DEFAULT, Path(name, "with"), self._repair_prompts())[0], dose),
+            }
+            for kind in missing:
+                started, prompts = time.monotonic(), leave_out(self._repair_prompts(), kind)
+                apply_models["without"] = partial(self._prepare(DEFAULT, Path(name, kind), prompts)[0], dose)
+                rows = [
+                    partition_kind(self.prompts.harmful("varied", part), kind)[1]
+                    for part in ("selection", "confirmation", "realignment")
+                ]
+                answers = {}
+                for label, apply_model in apply_models.items():
+                    apply_model()
+                    answers[label] = outcomes.measure_answers(model, [row for part in rows for row in part])
+                unread, seconds = len(rows[0]) + len(rows[1]), time.monotonic() - started
+                cell = KindCell(self.attack, kind, DEFAULT, dose, unread, answers, seconds)
+                write_cell(folder / f"{self.attack.id}-{kind}.json", cell)
+                say(f"  without {kind}: {seconds:.0f} s")
+        model.use_reference()
 
     def _measure_cell(self, method: str) -> Cell:
         model, started = self._open_model(), time.monotonic()
         with TemporaryDirectory(dir=self.work, prefix="scores-") as name:
-            apply_dose, doses = self._prepare(method, Path(name))
+            apply_dose, doses = self._prepare(method, Path(name), self._repair_prompts())
             prepared = time.monotonic()
             limits = None if method in UNREPAIRED else self._find_limits()
             attempts: list[Attempt] = []
@@ -126,21 +162,24 @@ class Bench:
             date=datetime.now(UTC).date().isoformat(),
         )
 
-    def _prepare(self, method: str, work: Path) -> tuple[ApplyDose, tuple[float, ...]]:
+    def _prepare(self, method: str, work: Path, prompts: RepairPrompts) -> tuple[ApplyDose, tuple[float, ...]]:
         model = self._open_model()
         if method == "reference":
             return lambda _dose: model.use_reference(), (0.0,)
         if method == "attacked":
             return lambda _dose: model.use_factors(model.factors), (0.0,)
-        prompts = RepairPrompts(
+        work.mkdir(exist_ok=True)
+        problem = Problem(model, self.reference, self._adapter(), prompts, work, self._train_unaligned)
+        return METHODS[method].prepare(problem), METHODS[method].doses
+
+    def _repair_prompts(self) -> RepairPrompts:
+        return RepairPrompts(
             realignment=self.prompts.harmful("advbench", "realignment"),
             benign=self.prompts.harmless("everyday", "realignment"),
             task=attacks.calibration_rows(self.attack, self.data),
             varied=self.prompts.harmful("varied", "realignment"),
             varied_benign=self.prompts.harmless("varied-harmless", "realignment"),
         )
-        problem = Problem(model, self.reference, self._adapter(), prompts, work, self._train_unaligned)
-        return METHODS[method].prepare(problem), METHODS[method].doses
 
     def _reattack(self, prompts: Sequence[PromptRow]) -> str:
         model = self._open_model()
@@ -187,6 +226,13 @@ class Bench:
 def find_reference(name: ModelName, models: Path, work: Path, data: Data) -> Path:
     """The folder of a reference. The smallest model is aligned here, as in `benchmarks.paper`."""
     return stages.align("sft", work, data, on_progress=report_progress) if name == "smollm2-135m" else models / name
+
+
+def write_cell(path: Path, cell: Cell | KindCell) -> None:
+    """Write a cell, whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(records.to_json(cell), encoding="utf-8")
+    part.replace(path)
 
 
 def describe(measured: Outcomes) -> str:

@@ -13,6 +13,7 @@ from benchmarks.repair.figures import (
     compute_figures,
     harm_changes,
 )
+from benchmarks.repair.left_out import KindCell, write_table
 from benchmarks.repair.outcomes import REFUSED
 from benchmarks.repair.prompts import HARMFUL, UNSEEN
 from benchmarks.repair.records import Attempt, Cell, Outcomes, share
@@ -58,7 +59,7 @@ def collect_trials(cells: Sequence[Cell]) -> list[Trial]:
     return trials
 
 
-def write_page(cells: Sequence[Cell]) -> str:
+def write_page(cells: Sequence[Cell], kind_cells: Sequence[KindCell] = ()) -> str:
     """The page. Only confirmation attacks decide goals and claims; tuning attacks are shown apart."""
     trials = collect_trials(cells)
     confirmed = [trial for trial in trials if trial.name.startswith("C")]
@@ -77,6 +78,7 @@ def write_page(cells: Sequence[Cell]) -> str:
     if tuned:
         parts.append("## Tuning attacks\n\nEvery method was chosen on these, so they prove nothing.")
         parts += [_write_trial(trial) for trial in tuned]
+    parts += _write_left_out(kind_cells)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -153,6 +155,18 @@ def _write_comparison(trials: Sequence[Trial]) -> str:
         f"## Methods, {len(counted)} attacks\n\nMean over attacks with 95 % bootstrap intervals: attacks are clusters, "
         f"and prompts are drawn within them.\n\n{table}"
     )
+
+
+def _write_left_out(cells: Sequence[KindCell]) -> list[str]:
+    parts = []
+    for name, attack in ATTACKS.items():
+        of_attack = [cell for cell in cells if cell.attack == attack]
+        if of_attack:
+            parts.append(
+                f"### {name}, without one kind of prompts\n\n`{of_attack[0].method}` at {of_attack[0].dose:g} reads no "
+                f"prompt of the kind, and is measured on it.\n\n{write_table(of_attack)}"
+            )
+    return parts
 
 
 def _write_trial(trial: Trial) -> str:
