@@ -1,8 +1,7 @@
 """The Python API: `run`, `evaluate`, `repair` and `verify`, with the keyword arguments of the commands.
 
-`from antidote_ci import run` imports this module, which imports nothing heavy before a function is called. The
-functions print nothing, return the records that the commands write as JSON, and raise the exceptions of
-`antidote_ci.errors`.
+`import antidote_ci.api` imports nothing heavy: a function does when it is called. The functions print nothing, return
+the records that the commands write as JSON, and raise the exceptions of `antidote_ci.errors`.
 """
 
 import logging
