@@ -102,6 +102,7 @@ bench-costs: $(VENV)/installed $(VENV)/demo-installed ## memory, disk and time o
 
 bench-hub: $(VENV)/installed ## pulls and publishes with injected faults, and the speed of a pull; minutes
 	$(BIN)/python -m benchmarks.hub faults
+	$(BIN)/python -m benchmarks.hub kills
 	$(BIN)/python -m benchmarks.hub pull
 
 bench-webhook: $(VENV)/installed $(VENV)/demo-installed ## load test of the webhook service, killed ten times; minutes

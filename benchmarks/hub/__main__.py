@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-PARTS = ("faults", "pull")
+PARTS = ("faults", "kills", "pull")
 
 
 def main() -> None:

@@ -65,13 +65,13 @@ class Material:
         return self.folder / f"run-{run}"
 
 
-def write_material(folder: Path) -> Material:
-    """Write a model of three small shards and its repairs, in which every shard differs."""
+def write_material(folder: Path, columns: int = 16) -> Material:
+    """Write a model of three shards of 64 * columns bytes and its repairs, in which every shard differs."""
     material = Material(folder)
-    _write_checkpoint(material.source, CARD, seed=0)
+    _write_checkpoint(material.source, CARD, seed=0, columns=columns)
     for run in RUNS:
         place = material.repaired(run)
-        _write_checkpoint(place, f"{CARD}\nRepaired by run {run}.\n", seed=1)
+        _write_checkpoint(place, f"{CARD}\nRepaired by run {run}.\n", seed=1, columns=columns)
         (place / "antidote").mkdir()
         (place / "antidote" / "report.json").write_text(json.dumps({"verdict": "repaired", "run": run}))
         (place / "antidote" / "manifest.json").write_text(to_json(_manifest(material, run)))
@@ -84,14 +84,14 @@ def _manifest(material: Material, run: int) -> Manifest:
     return replace(MANIFEST, run_id=f"{run:032x}", source_files=before, files=files)
 
 
-def _write_checkpoint(place: Path, card: str, seed: int) -> None:
+def _write_checkpoint(place: Path, card: str, seed: int, columns: int) -> None:
     place.mkdir(parents=True)
     draw = np.random.default_rng(seed)
     for number, name in enumerate(SHARDS):
-        weights = draw.standard_normal((16, 16), np.float32)
+        weights = draw.standard_normal((16, columns), np.float32)
         save_file({f"layers.{number}.weight": weights}, place / name, metadata={"format": "pt"})
     weight_map = {f"layers.{number}.weight": name for number, name in enumerate(SHARDS)}
-    index = {"metadata": {"total_size": len(SHARDS) * 1024}, "weight_map": weight_map}
+    index = {"metadata": {"total_size": len(SHARDS) * 64 * columns}, "weight_map": weight_map}
     (place / "model.safetensors.index.json").write_text(json.dumps(index))
     (place / "config.json").write_text('{"model_type": "llama"}')
     (place / "tokenizer.json").write_text('{"version": "1.0"}')
