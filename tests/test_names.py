@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub.pull import require_one_meaning, resolve_revision
 from antidote_ci.paths import find_folder, is_path, write_as_path
-from antidote_ci.pipeline import resolve
+from antidote_ci.pipeline import model_names, resolve
 from loopback_hub import LoopbackHub
 from tests.builders import ignore
 from tests.command_line import FinishedCommand, run_command
@@ -298,12 +298,12 @@ def test_an_address_on_the_hub_names_a_model(here: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HF_ENDPOINT", "https://user:key@hub.corp.example:8443/mirror/")
     shutil.rmtree(here / "org")
     for text, named in FORMS.items():
-        assert resolve.parse_model_name(text) == named
+        assert model_names.parse_model_name(text) == named
     for text in UNCHANGED:
-        assert resolve.parse_model_name(text) == (text, None)
+        assert model_names.parse_model_name(text) == (text, None)
     for text in NO_MODELS:
         with pytest.raises(ConfigurationError, match="is not the address of a model"):
-            resolve.parse_model_name(text)
+            model_names.parse_model_name(text)
 
 
 def test_a_folder_makes_an_address_ambiguous(here: Path) -> None:

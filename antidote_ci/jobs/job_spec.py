@@ -17,7 +17,7 @@ from antidote_ci.jobs import input_bundle
 from antidote_ci.jobs.entrypoint import OUT, TOKEN_VARIABLE
 from antidote_ci.jobs.input_bundle import BundleFile
 from antidote_ci.paths import is_path
-from antidote_ci.pipeline import evaluator, output, resolve
+from antidote_ci.pipeline import evaluator, model_names, output
 from antidote_ci.policy import EMBEDDED, SELF, Command, JobsSection, Policy, RunConfig, override_section, to_toml
 
 IMAGE_VARIABLE = "ANTIDOTE_IMAGE"
@@ -86,7 +86,7 @@ def require_job_supported(config: RunConfig, command: Command) -> None:
             cause="the answers would pass through the Job's log, which others may read",
             hint="remove it, or run --on here",
         )
-    if resolve.is_server_address(config.model):
+    if model_names.is_server_address(config.model):
         raise ConfigurationError(
             f"{redact_address(config.model)} is a model server, which a Job does not start",
             cause="the server generates the answers, so a Job has no benefit",

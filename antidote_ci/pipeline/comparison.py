@@ -9,7 +9,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.comparison import compare_reports, list_history, summarise_report
 from antidote_ci.hub import commits
 from antidote_ci.paths import create_folder, find_folder, is_folder, is_path, require_writable, write_file
-from antidote_ci.pipeline import resolve
+from antidote_ci.pipeline import model_names, resolve
 from antidote_ci.pipeline.publishing import REPORT_PATH
 from antidote_ci.policy import Gate
 from antidote_ci.records import Comparison, Evaluation, History, Report, from_json, is_hub_id
@@ -160,7 +160,7 @@ def _read_folder(name: str, console: Console) -> list[LoadedReport]:
 
 
 def _read_published(name: str, console: Console) -> Report:
-    model, revision = resolve.parse_model_name(name)
+    model, revision = model_names.parse_model_name(name)
     if not is_hub_id(model):
         raise ConfigurationError(f"there is no file and no folder {name}", hint=f"name a {REPORT_FILE}, or its folder")
     access = resolve.pull_access()

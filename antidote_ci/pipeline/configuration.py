@@ -4,7 +4,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from antidote_ci.paths import write_as_path
-from antidote_ci.pipeline.resolve import parse_model_names
+from antidote_ci.pipeline.model_names import parse_model_names
 from antidote_ci.policy import Policy, RunConfig, override_section, read_policy, to_quick
 from antidote_ci.records import PublishMode, ScoreMethod
 

@@ -20,7 +20,7 @@ from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.remote import count_remote_bytes, count_remote_weight_bytes
 from antidote_ci.model import memory
 from antidote_ci.paths import free_space, is_path
-from antidote_ci.pipeline import candidates, dose_search, evaluator, preflight, resolve
+from antidote_ci.pipeline import candidates, dose_search, evaluator, model_names, preflight, resolve
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import PromptSetRecord, ScoreMethod
 from antidote_ci.repair import costs
@@ -100,7 +100,7 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
     work = _estimate_workload(config, command)
     model = _measure_model(config.model, config.revision)
     reference = _reference_name(config, command)
-    base = _measure_model(*resolve.parse_model_name(reference)) if reference else _ModelSize()
+    base = _measure_model(*model_names.parse_model_name(reference)) if reference else _ModelSize()
     judges = [size for spec in specs if (size := _measure_judge(spec, config))]
     weights = max(model.entries, base.entries)
     repair = config.policy.repair

@@ -22,7 +22,7 @@ from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.hub import datasets, memory_needs, pull
 from antidote_ci.model.likelihood import ChoiceRequest, EncodeChoicesRequest, choose_answers, encode_task_choices
 from antidote_ci.paths import create_folder, require_writable
-from antidote_ci.pipeline import resolve
+from antidote_ci.pipeline import model_names, resolve
 from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS, EvaluationSection, Policy, RunConfig
 from antidote_ci.records import Calibration, Model, OnProgress, PromptRow, to_json
 from antidote_ci.report.console import Console
@@ -167,7 +167,7 @@ def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -
 
 
 def _build_generator(config: RunConfig, sandbox: Sandbox, work: Path, store: AnswerStore) -> Generator:
-    if resolve.is_server_address(config.model):
+    if model_names.is_server_address(config.model):
         address, _, model = config.model.partition("#")
         return ApiGenerator(address, model or None, os.environ.get(SERVER_KEY_VARIABLE) or None)
     if config.policy.evaluation.server is not None:

@@ -10,7 +10,7 @@ from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.evaluation.comparison import list_history
 from antidote_ci.hub import commits, pull
 from antidote_ci.paths import is_path
-from antidote_ci.pipeline import comparison, resolve
+from antidote_ci.pipeline import comparison, model_names, resolve
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import COMMIT, History, Report, from_json
 from antidote_ci.report.comparison import render_history_page
@@ -46,7 +46,7 @@ def list_models(
         if _is_account(name):
             models = [(model, None) for model in sorted(commits.list_heads(resolve.pull_access(), name))]
         else:
-            models = [resolve.parse_model_name(name)]
+            models = [model_names.parse_model_name(name)]
         for model, named in models:
             folder = name_folder(_display_name(model) if named is None else f"{model}@{named}")
             configs.setdefault(folder, replace(base, model=model, revision=named, out=base.out / folder))
@@ -99,7 +99,7 @@ def name_folder(model: str) -> str:
 
 def _display_name(model: str) -> str:
     """The name of a model, without the user and the password in the address of a server."""
-    if not resolve.is_server_address(model):
+    if not model_names.is_server_address(model):
         return model
     address, hash_sign, served = model.partition("#")
     return f"{redact_address(address)}{hash_sign}{served}"
@@ -111,7 +111,7 @@ def _is_account(name: str) -> bool:
 
 def _pin_commit(config: RunConfig) -> RunConfig:
     """The configuration with the commit id of a model on the Hub."""
-    if is_path(config.model) or resolve.is_server_address(config.model):
+    if is_path(config.model) or model_names.is_server_address(config.model):
         return config
     if config.revision is not None and COMMIT.fullmatch(config.revision):
         return config

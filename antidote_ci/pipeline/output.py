@@ -25,8 +25,9 @@ from antidote_ci.paths import (
     write_file,
 )
 from antidote_ci.pipeline import publishing
+from antidote_ci.pipeline.model_names import is_server_address, require_clear_names
 from antidote_ci.pipeline.publishing import PreviousRun, PublishTarget
-from antidote_ci.pipeline.resolve import ReportedModel, is_server_address, require_clear_names, require_folder
+from antidote_ci.pipeline.resolve import ReportedModel, require_folder
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import NOT_PASSING_FOLDER, Report, RunVerdict, is_hub_id
 from antidote_ci.report import CardLocation

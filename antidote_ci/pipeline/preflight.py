@@ -14,7 +14,7 @@ from antidote_ci.evaluation.judges import catalog, endpoint
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.hub.access import RESOURCE_VARIABLE, write_access
 from antidote_ci.paths import is_path
-from antidote_ci.pipeline import comparison, evaluator, output, resolve
+from antidote_ci.pipeline import comparison, evaluator, model_names, output, resolve
 from antidote_ci.policy import EMBEDDED, SELF, Command, Policy, RunConfig
 from antidote_ci.records import Calibration, JudgeIdentity, Measure, from_json
 from antidote_ci.sandbox.client import Sandbox
@@ -100,7 +100,7 @@ def _require_calibration(path: Path, judges: Sequence[JudgeSpec]) -> None:
 
 def _require_generator(config: RunConfig) -> None:
     """Raise ConfigurationError for an invalid address, or a command of a server that cannot be started."""
-    if resolve.is_server_address(config.model):
+    if model_names.is_server_address(config.model):
         address, _, model = config.model.partition("#")
         chat_api.connect(address, os.environ.get(evaluator.SERVER_KEY_VARIABLE) or None, model or ANY_MODEL)
     elif config.policy.evaluation.server is not None:

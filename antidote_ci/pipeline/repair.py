@@ -17,7 +17,7 @@ from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.paths import require_space, write_file
-from antidote_ci.pipeline import candidates, context, evaluator, output, preflight, resolve
+from antidote_ci.pipeline import candidates, context, evaluator, model_names, output, preflight, resolve
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.policy import EMBEDDED, SELF, Policy, RunConfig
 from antidote_ci.records import Manifest, Method, RepairPlan, ScoreMethod
@@ -113,7 +113,7 @@ def _require_supported(config: RepairConfig) -> None:
             cause="a dose is the share of weights to prune, a number from 0 to 1",
             hint=f"did you mean {dose / 100:g}?" if 1 < dose <= 100 else None,
         )
-    resolve.require_clear_names(config.run)
+    model_names.require_clear_names(config.run)
     output.require_own_output(config.run.out, REPAIR_OUTPUT_NAMES)
 
 

@@ -11,7 +11,7 @@ from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
 from antidote_ci.paths import find_folder, is_path
-from antidote_ci.pipeline import resolve
+from antidote_ci.pipeline import model_names, resolve
 from antidote_ci.pipeline.output import WEIGHT_FOLDERS
 from antidote_ci.pipeline.publishing import REPORT_PATH
 from antidote_ci.pipeline.resolve import pull_access
@@ -56,10 +56,10 @@ def verify_result(
     They are pulled as the manifest names them, unless `source` or `reference` gives another location. Raises
     ConfigurationError if `result` has no manifest, or the manifest names a folder that does not exist here.
     """
-    result, revision = resolve.parse_revision(result, revision)
+    result, revision = model_names.parse_revision(result, revision)
     for name in (result, source, reference):
         if name is not None:
-            pull.require_one_meaning(resolve.parse_model_name(name)[0])
+            pull.require_one_meaning(model_names.parse_model_name(name)[0])
     with console.step("pull the result"):
         location = _locate_result(result, revision, console.report)
     manifest = load_manifest(location.folder)
@@ -172,7 +172,7 @@ def _locate_origin(
     if override is not None:
         if is_path(override):
             return _open_local(override)
-        name, revision = resolve.parse_model_name(override)
+        name, revision = model_names.parse_model_name(override)
         return _pull(name, revision or named.revision, on_progress)
     if named.revision is not None:
         return _pull(named.id, named.revision, on_progress)
