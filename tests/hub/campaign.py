@@ -171,7 +171,8 @@ def run(case: Case, material: Material, folder: Path) -> Outcome:
     with LoopbackHub(folder / "hub") as hub, client(hub.endpoint, folder / "cache") as access:
         destination = to(case.mode, hub.add(SOURCE, material.source))
         hub.faults = faults = FaultInjector(case.seed, case.share)
-        pulled, broken = _pulled(material, access)
+        broken: list[Broken] = []
+        pulled = exit_code(lambda: broken.extend(_pull(material, access)))
         published = exit_code(lambda: publish_once(destination, material, access, run=1))
         hub.faults = None
         requests = hub.requests
@@ -183,16 +184,19 @@ def run(case: Case, material: Material, folder: Path) -> Outcome:
             if code is None
         ]
         if pulled != 0:
-            again, wrong = _pulled(material, access)
-            broken += [*wrong, *_check_repeated("pull", again)]
+            broken += _check_repeated("pull", lambda: broken.extend(_pull(material, access)))
         if published != 0:
-            broken += _check_repeated("publish", exit_code(lambda: publish_once(destination, material, access, run=2)))
+            broken += _check_repeated("publish", lambda: publish_once(destination, material, access, run=2))
             broken += find_violations(hub, destination, material, finished=True)
     return Outcome(pulled, published, struck, len(requests), broken)
 
 
-def _check_repeated(what: str, code: int | None) -> list[Broken]:
-    return [] if code == 0 else [Broken("repaired by another run", f"without faults, {what} ends with {code}")]
+def _check_repeated(what: str, call: Callable[[], object]) -> list[Broken]:
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - whatever comes out is reported
+        return [Broken("repaired by another run", f"without faults, {what} ends with {error!r}")]
+    return []
 
 
 def to(mode: DestinationMode, revision: str) -> Destination:
@@ -278,14 +282,11 @@ def history(hub: LoopbackHub, name: str, revision: str | None) -> Iterator[Commi
         revision = commit.parent
 
 
-def _pulled(material: Material, access: HubAccess) -> tuple[int | None, list[Broken]]:
-    """The exit code of a pull, and the files that it accepted with wrong bytes."""
-    wrong: list[Broken] = []
-
-    def pull_all() -> None:
-        folder = pull.download_snapshot(pull.resolve_revision(SOURCE, None, access), access, ignore)
-        for path, sha256 in sums(material.source).items():
-            if hashlib.sha256((folder / path).read_bytes()).hexdigest() != sha256:
-                wrong.append(Broken("no wrong bytes accepted", path))
-
-    return exit_code(pull_all), wrong
+def _pull(material: Material, access: HubAccess) -> list[Broken]:
+    """The files that a pull accepts with wrong bytes."""
+    folder = pull.download_snapshot(pull.resolve_revision(SOURCE, None, access), access, ignore)
+    return [
+        Broken("no wrong bytes accepted", path)
+        for path, sha256 in sums(material.source).items()
+        if hashlib.sha256((folder / path).read_bytes()).hexdigest() != sha256
+    ]
