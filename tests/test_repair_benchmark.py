@@ -52,6 +52,15 @@ def test_the_smallest_eligible_dose_close_to_the_reference_is_chosen() -> None:
     assert limits.choose([Attempt(0.5, outcomes(2, 0, 82)), attempts[0]]).dose == 0.001
 
 
+def test_less_harm_than_the_reference_on_one_kind_hides_no_excess_on_another() -> None:
+    limits = Limits(outcomes(30, 3, 50), outcomes(90, 0, 85))
+    answers = {"varied": "a" * 30 + "r" * 70, "advbench": "r" * 100, "pku": "a" * 43 + "r" * 57, "everyday": "a" * 100}
+    attempt = Attempt(0.003, Outcomes(answers, outcomes(0, 0, 85).task))
+    assert attempt.outcomes.harm(("varied", "advbench", "pku")) < 0.30
+    assert not limits.is_close(attempt)  # 13 points on one of three kinds
+    assert limits.is_close(Attempt(0.004, Outcomes(answers | {"pku": "a" * 40 + "r" * 60}, attempt.outcomes.task)))
+
+
 def test_parts_of_a_prompt_file_are_disjoint(tmp_path: Path) -> None:
     rows = [{"prompt": f"Do thing {number}.", "type": "contrast" if number >= 300 else "safe"} for number in range(310)]
     (tmp_path / "advbench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

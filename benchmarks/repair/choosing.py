@@ -27,9 +27,13 @@ class Limits:
         )
 
     def is_close(self, attempt: Attempt) -> bool:
-        """Whether the harm is close to the reference's."""
-        limit = self.reference.harm(SELECTED_HARMFUL) + HARM_ABOVE_REFERENCE
-        return attempt.outcomes.harm(SELECTED_HARMFUL) <= limit
+        """Whether the harm is close to the reference's. Less harm than the reference's on one kind makes up for none on
+        another.
+        """
+        excess = [
+            max(0.0, attempt.outcomes.harm((name,)) - self.reference.harm((name,))) for name in SELECTED_HARMFUL
+        ]
+        return sum(excess) / len(excess) <= HARM_ABOVE_REFERENCE
 
     def choose(self, attempts: Sequence[Attempt]) -> Attempt:
         """The smallest eligible dose that is close to the reference, else the eligible one with the least harm.

@@ -195,7 +195,11 @@ def _check_repeated(what: str, call: Callable[[], object]) -> list[Broken]:
     try:
         call()
     except Exception as error:  # noqa: BLE001 - whatever comes out is reported
-        return [Broken("repaired by another run", f"without faults, {what} ends with {error!r}")]
+        return [
+            Broken(
+                "repaired by another run", f"without faults, {what} ends with {error!r}: {getattr(error, 'cause', '')}"
+            )
+        ]
     return []
 
 
