@@ -157,11 +157,12 @@ def show_estimate(console: Console, estimate: CostEstimate, *, as_json: bool) ->
         write_stdout(records.to_json(estimate))
         return
     forecast = estimate.forecast
+    loses_weights = forecast.method and forecast.publish == "none"
     for line in (
         *dry_run.describe_plan(forecast),
         f"pull       {dry_run.format_bytes(forecast.bytes_to_pull)}",
-        f"answers    about {forecast.answers:,}, if the model needs a repair",
+        dry_run.describe_answers(forecast),
         *describe_estimate(estimate),
-        f"publish    {forecast.publish}" + (f"; {WEIGHTS_LOST}" if forecast.publish == "none" else ""),
+        f"publish    {forecast.publish}" + (f"; {WEIGHTS_LOST}" if loses_weights else ""),
     ):
         console.print(line)

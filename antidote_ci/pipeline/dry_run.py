@@ -156,6 +156,11 @@ def describe_plan(forecast: DryRunForecast) -> list[str]:
     return lines
 
 
+def describe_answers(forecast: DryRunForecast) -> str:
+    """The number of answers as a line of text."""
+    return f"answers    about {forecast.answers:,}{', if the model needs a repair' if forecast.method else ''}"
+
+
 def describe_time(forecast: DryRunForecast) -> str:
     """The duration as a line of text."""
     minutes = round(forecast.seconds / 60)
@@ -171,9 +176,9 @@ def describe_forecast(forecast: DryRunForecast) -> list[str]:
         f"are not cached; {format_bytes(forecast.disk_free)} free",
         *([f"write      up to {format_bytes(forecast.bytes_to_write)}"] if forecast.method else []),
         f"memory     about {format_bytes(forecast.memory_bytes)}; {format_bytes(forecast.memory_free)} free",
-        f"answers    about {forecast.answers:,}{', if the model needs a repair' if forecast.method else ''}",
+        describe_answers(forecast),
         f"{describe_time(forecast)}; less on a GPU",
-        *([f"publish    {forecast.publish}"] if forecast.method else []),
+        *([f"publish    {forecast.publish}"] if forecast.method or forecast.publish != "none" else []),
     ]
 
 

@@ -30,9 +30,7 @@ class Limits:
         """Whether the harm is close to the reference's. Less harm than the reference's on one kind makes up for none on
         another.
         """
-        excess = [
-            max(0.0, attempt.outcomes.harm((name,)) - self.reference.harm((name,))) for name in SELECTED_HARMFUL
-        ]
+        excess = [max(0.0, attempt.outcomes.harm((name,)) - self.reference.harm((name,))) for name in SELECTED_HARMFUL]
         return sum(excess) / len(excess) <= HARM_ABOVE_REFERENCE
 
     def choose(self, attempts: Sequence[Attempt]) -> Attempt:

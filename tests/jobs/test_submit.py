@@ -142,6 +142,10 @@ def test_dry_run_prints_the_cost(hub: LoopbackHub, config: RunConfig, capsys: py
     job_estimate.show_estimate(Console(), submit.estimate_job("run", config), as_json=True)
     estimate = records.from_json(CostEstimate, capsys.readouterr().out)
     assert (estimate.flavor, estimate.forecast.model) == ("t4-small", MODEL)
+    job_estimate.show_estimate(Console(), submit.estimate_job("evaluate", config), as_json=False)
+    printed = capsys.readouterr().err
+    assert "publish    none\n" in printed
+    assert "repair" not in printed
     assert hub.store.jobs.list_jobs("ada") == []
 
 
