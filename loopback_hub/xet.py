@@ -7,7 +7,6 @@ https://huggingface.co/docs/xet/shard
 
 import struct
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,18 +34,16 @@ class XetStorage:
         folder.mkdir(parents=True, exist_ok=True)
         self.address = f"local://{folder.absolute()}"
         self._folder, self._blobs = folder, blobs
-        self._lock = threading.Lock()
 
     def hash_of(self, sha256: str) -> str:
         """The Xet hash of a blob, which is uploaded first if necessary. Raises FileNotFoundError without the blob."""
-        with self._lock:  # of two uploads at once, one can leave a file without content
-            known = self._find_hash(sha256)
-            if known is not None:
-                return known
-            blob = self._blobs.path(sha256)
-            if blob is None:
-                raise FileNotFoundError(sha256)
-            return _retry_locked(lambda: self._upload(blob))
+        known = self._find_hash(sha256)
+        if known is not None:
+            return known
+        blob = self._blobs.path(sha256)
+        if blob is None:
+            raise FileNotFoundError(sha256)
+        return _retry_locked(lambda: self._upload(blob))
 
     def fetch(self, sha256: str, size: int) -> Path | None:
         """Copy a file of this size that was uploaded by Xet to the blobs; None if there is none."""

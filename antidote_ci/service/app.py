@@ -104,6 +104,11 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
         running, waiting, ended = (queue.list_latest(state, page.MAX_RUNS) for state in ("running", "waiting", "ended"))
         return HTMLResponse(page.render_runs_page(running, waiting, ended, serving), headers=PAGE_HEADERS)
 
+    @app.get("/models", dependencies=[Depends(require_owner)])
+    def models() -> Response:
+        ended = queue.list_latest("ended", page.MAX_RUNS)
+        return HTMLResponse(page.render_models_page(ended, serving.run_settings), headers=PAGE_HEADERS)
+
     @app.get("/runs/{run}/{file}", dependencies=[Depends(require_owner)])
     def run_file(run: str, file: str) -> Response:
         folder, media_type = FILES.get(file, ("", ""))

@@ -211,7 +211,7 @@ def _end_child(child: subprocess.Popen[bytes], seconds: float) -> int:
 def _to_outcome(code: int, request: RunRequest, settings: RunSettings, log_start: int, seconds: float) -> RunOutcome:
     folder = run_folder(request, settings)
     out = folder / OUT_FOLDER
-    report = _load_report(folder, request, code)
+    report = load_report(request, settings, code)
     if report is None:
         return RunOutcome("error", _read_reason(code, folder / LOG_FILE, log_start), code, seconds=round(seconds, 1))
     if report.publish.has_weights:
@@ -223,10 +223,10 @@ def _to_outcome(code: int, request: RunRequest, settings: RunSettings, log_start
     return RunOutcome(report.verdict, report.reason, code, report.publish.url, report_folder, round(seconds, 1))
 
 
-def _load_report(folder: Path, request: RunRequest, code: int) -> Report | None:
+def load_report(request: RunRequest, settings: RunSettings, code: int) -> Report | None:
     """The report, if it belongs to this request and exit code. An earlier attempt may have left another."""
     try:
-        with open_below(folder, f"{OUT_FOLDER}/report.json") as file:
+        with open_below(run_folder(request, settings), f"{OUT_FOLDER}/report.json") as file:
             report = records.from_json(Report, file.read(MAX_REPORT_BYTES))
     except (OSError, ValueError):
         return None

@@ -1,15 +1,18 @@
-"""The service's page: running, waiting and ended requests. One HTML file without scripts. Pure."""
+"""The service's pages: its requests, and the latest report of each model. HTML without scripts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from antidote_ci import __version__
+from antidote_ci.evaluation.comparison import list_history
+from antidote_ci.records import HistoryEntry
+from antidote_ci.report.comparison import render_history_page
 from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.text import short_sha
-from antidote_ci.service.executor import LOG_FILE, run_folder
+from antidote_ci.service.executor import LOG_FILE, RUNS_FOLDER, load_report, run_folder
 from antidote_ci.service.run_store import RunRecord
-from antidote_ci.service.settings import ServiceSettings
+from antidote_ci.service.settings import RunSettings, ServiceSettings
 
 MAX_RUNS = 100
 """Rows of each table, newest first."""
@@ -62,6 +65,25 @@ def render_runs_page(
         version=__version__,
         most=MAX_RUNS,
     )
+
+
+def render_models_page(ended: Sequence[RunRecord], settings: RunSettings) -> str:
+    """The latest report of each model as HTML, as `evaluate` of several models shows it.
+
+    `ended`: newest first. A model is listed with the reason when its latest request ended with an error.
+    """
+    entries, failures = dict[str, HistoryEntry](), dict[str, str]()
+    for record in ended:
+        request, outcome = record.request, record.outcome
+        name = request.repository
+        if outcome is None or name in entries or name in failures:
+            continue
+        if outcome.state == "error":
+            failures[name] = outcome.reason
+        elif outcome.exit_code is not None and (report := load_report(request, settings, outcome.exit_code)):
+            page = f"{RUNS_FOLDER}/{run_folder(request, settings).name}/report.html"
+            entries[name] = replace(list_history([report])[0], page=page)
+    return render_history_page(list(entries.values()), failures)
 
 
 def _run_row(record: RunRecord, serving: ServiceSettings) -> RunRow:

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 import pytest
 from huggingface_hub import close_session, constants, file_download
-from huggingface_hub.utils import _http
+from huggingface_hub.utils import _http, _xet
 from safetensors.numpy import save_file
 
 from antidote_ci.errors import AntidoteError
@@ -132,7 +132,9 @@ def client(endpoint: str, cache: Path) -> Iterator[HubAccess]:
         patch.setenv("HF_ENDPOINT", endpoint)
         for module in (_http, file_download):
             patch.setattr(module, "time", SimpleNamespace(sleep=clock.sleep))
-        # The client caches the account of a token for the life of the process, so each Hub has another token.
+        # Hubs of one process can have the same port, and the client caches for the life of the process: the address of
+        # the Xet storage by that of the Hub, and the account of a token, so each Hub has another token.
+        patch.setattr(_xet, "XET_CONNECTION_INFO_CACHE", {})
         yield HubAccess(f"{TOKEN}{endpoint.rpartition(':')[2]}", RetryPolicy(clock=clock, sleep=clock.sleep))
     close_session()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
+from huggingface_hub.utils import _xet
 from safetensors.torch import save_file
 
 from loopback_hub import LoopbackHub
@@ -19,6 +20,8 @@ def client_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "cache"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not read_strictness().has_xet)
+    # The client keeps the address of the Xet storage of a Hub, whose port a later Hub can have.
+    monkeypatch.setattr(_xet, "XET_CONNECTION_INFO_CACHE", {})
     return cache
 
 

@@ -18,7 +18,7 @@ from antidote_ci.service.executor import run_folder
 from antidote_ci.service.records import RunRequest
 from tests.service.service_process import HEADER, SECRET, Repository, ServiceProcess, commit, payload
 
-PAGES = ["/", "/runs/some-run/report.html", "/runs/some-run/report.json", "/runs/some-run/log.txt"]
+PAGES = ["/", "/models", "/runs/some-run/report.html", "/runs/some-run/report.json", "/runs/some-run/log.txt"]
 
 
 def post(

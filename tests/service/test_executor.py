@@ -165,7 +165,7 @@ def test_linked_report_is_no_report(service: ServiceProcess) -> None:
     report = executor.run_folder(REQUEST, settings) / "out" / "report.json"
     report.rename(service.folder / "elsewhere.json")
     report.symlink_to(service.folder / "elsewhere.json")
-    assert executor._load_report(executor.run_folder(REQUEST, settings), REQUEST, 0) is None
+    assert executor.load_report(REQUEST, settings, 0) is None
 
 
 def test_policy_is_not_written_through_links(service: ServiceProcess, tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
 """The page of the service: content, and safety against hostile names and messages."""
 
+import dataclasses
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.policy import Policy
-from antidote_ci.service import page
+from antidote_ci.records import to_json
+from antidote_ci.service import executor, page
 from antidote_ci.service.records import RunOutcome, RunRequest
 from antidote_ci.service.run_store import RunRecord
 from antidote_ci.service.settings import RunSettings, ServiceSettings
-from tests.report.samples import HOSTILE
+from tests.report.samples import HOSTILE, REPAIRED
 
 SERVING = ServiceSettings(RunSettings(Policy(), Path("/nowhere/service")), "s" * 40, ("org/*", "other/model"))
 ALLOWED_TAGS = {
@@ -57,7 +60,7 @@ def test_hostile_names_are_only_text(repository: str, revision: str, reason: str
         *("lang", "charset", "name", "content", "class", "id", "aria-labelledby", "scope", "data-label", "href", "rel")
     }
     for address in parsed.addresses:
-        assert address.startswith(("runs/", "http://", "https://"))
+        assert address == "models" or address.startswith(("runs/", "http://", "https://"))
 
 
 def test_only_http_urls_become_links() -> None:
@@ -96,3 +99,33 @@ def test_empty_page() -> None:
 def test_count_of_a_truncated_list(count: int) -> None:
     shown = page._format_count([ended(RunOutcome("pass", "why"))] * count)
     assert shown == (str(count) if count < page.MAX_RUNS else f"{count} or more")
+
+
+def write_report(settings: RunSettings, day: int, **changes: Any) -> RunRecord:  # noqa: ANN401
+    """The record of a request that ended with the report of a repair."""
+    source = dataclasses.replace(REPAIRED.source, revision=f"{day:040x}", **changes)
+    report = dataclasses.replace(REPAIRED, source=source)
+    request = RunRequest(source.id, f"{day:040x}", report.policy_sha256)
+    out = executor.run_folder(request, settings) / executor.OUT_FOLDER
+    out.mkdir(parents=True)
+    (out / "report.json").write_text(to_json(report))
+    outcome = RunOutcome(report.verdict, report.reason, report.exit_code, report="runs/x/out")
+    return RunRecord(request, "ended", outcome, 1_795_580_000.0 + day)
+
+
+def test_the_models_page_has_the_latest_report_of_each_model(tmp_path: Path) -> None:
+    settings = RunSettings(Policy(), tmp_path)
+    newest, other, oldest = (
+        write_report(settings, day, id=name) for day, name in ((3, "org/a"), (2, "org/b"), (1, "org/a"))
+    )
+    superseded = ended(RunOutcome("superseded", "a newer commit"), "org/a")
+    failed = ended(RunOutcome("error", "no memory", 3), "org/c")
+    parsed = ParsedPage(page.render_models_page([superseded, newest, failed, other, oldest], settings))
+    links = [f"runs/{executor.run_folder(record.request, settings).name}/report.html" for record in (newest, other)]
+    assert sorted(address for address in parsed.addresses if address.startswith("runs/")) == sorted(links)
+    assert "no memory" in parsed.text
+    assert "Not evaluated" in parsed.text
+
+
+def test_the_models_page_of_a_new_service_is_empty() -> None:
+    assert "0 models" in ParsedPage(page.render_models_page([], SERVING.run_settings)).text
