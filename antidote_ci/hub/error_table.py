@@ -180,7 +180,7 @@ NOT_REACHED = HubErrorMeaning(
 NO_SUCH_HOST = HubErrorMeaning(
     "{hub} cannot be found for {it}",
     "no network, or a wrong HF_ENDPOINT: this machine cannot resolve the host name",
-    "check the connection and HF_ENDPOINT, or name a local folder instead",
+    "check the connection and HF_ENDPOINT, or name local files instead",
     transient=True,
     retried=False,
 )
