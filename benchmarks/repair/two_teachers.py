@@ -49,12 +49,13 @@ def tune(
         trained = [factor for pair in parameters.values() for factor in pair]
         for _step in range(tuning.steps):
             totals = [torch.zeros_like(factor) for factor in flat]
-            for name in teachers:
-                for _ in range(sizes[name]):
-                    batch, target = logits[name][next(orders[name])]
-                    loss = distillation_loss(_forward(model, batch), target, batch.answer)
-                    for total, gradient in zip(totals, torch.autograd.grad(loss, trained), strict=True):
-                        total.add_(gradient.float(), alpha=1 / sizes[name])
+            for name, (pairs, _) in teachers.items():
+                drawn = [next(orders[name]) for _ in range(sizes[name])]
+                batch = pad_rows([pairs[row] for row in drawn], "cpu")
+                target = _align_right([logits[name][row] for row in drawn])
+                loss = distillation_loss(_forward(model, batch), target, batch.answer)
+                for total, gradient in zip(totals, torch.autograd.grad(loss, trained), strict=True):
+                    total.add_(gradient.float(), alpha=1 / len(drawn))
             for factor, total in zip(flat, totals, strict=True):
                 factor.grad = total
             torch.nn.utils.clip_grad_norm_(flat, 1.0)
@@ -65,17 +66,20 @@ def tune(
     return {path: Factors(a, b, model.factors[path].scaling) for path, (a, b) in master.items()}
 
 
-def _teacher_logits(
-    model: EditableModel, pairs: Sequence[TokenPair], of_reference: bool
-) -> list[tuple[AnswerBatch, torch.Tensor]]:
-    """Each row as a batch of its own, with the teacher's logits."""
+def _teacher_logits(model: EditableModel, pairs: Sequence[TokenPair], of_reference: bool) -> list[torch.Tensor]:
+    """The teacher's logits [tokens of the answer, vocabulary] on each row."""
     if of_reference:
         model.use_reference()
     else:
         model.use_factors(model.factors)
-    batches = [pad_rows([pair], "cpu") for pair in pairs]
     with torch.no_grad():
-        return [(batch, _forward(model, batch).clone()) for batch in batches]
+        return [_forward(model, pad_rows([pair], "cpu"))[0].clone() for pair in pairs]
+
+
+def _align_right(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """[rows, tokens of the longest answer, vocabulary], as `AnswerBatch` has the answers."""
+    longest = max(len(row) for row in rows)
+    return torch.stack([functional.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
 
 
 def _cycle(draw: random.Random, count: int) -> Iterator[int]:
