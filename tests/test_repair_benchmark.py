@@ -147,12 +147,17 @@ def test_a_prefill_begins_the_answer(model: EditableModel) -> None:
 
 @pytest.mark.slow
 def test_two_teachers_leave_the_fine_tune_where_it_agrees(model: EditableModel) -> None:
-    tuning = two_teachers.Tuning(steps=2)
     model.use_factors(model.factors)
     own = answer_prompts(model, PROMPTS, 8)
-    tuned = two_teachers.tune(model, {"harmful": (own, False), "harmless": (own, False), "task": (own, False)}, tuning)
+    rate = 1e-4
+    teacher = two_teachers.Teacher(own, of_reference=False, rows=4)
+    tuning = two_teachers.TwoTeacherTuning(model, [teacher], rate)
+    first, second = tuning.advance(1), tuning.advance(2)
+    at_once = two_teachers.TwoTeacherTuning(model, [teacher], rate).advance(2)
     for path, layer in model.factors.items():
-        torch.testing.assert_close(tuned[path].a, layer.a, atol=3 * tuning.rate, rtol=0)
+        torch.testing.assert_close(second[path].a, layer.a, atol=3 * rate, rtol=0)
+        assert torch.equal(second[path].b, at_once[path].b)
+    assert any(not torch.equal(first[path].b, second[path].b) for path in first)
 
 
 @pytest.mark.slow

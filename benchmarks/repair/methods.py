@@ -163,12 +163,22 @@ def _prepare_ceiling(problem: Problem) -> ApplyDose:
     model.use_factors(model.factors)
     harmless = answer_prompts(model, chosen.benign, 24)
     task = answer_prompts(model, problem.prompts.task, 8)
-    teachers: Mapping[str, tuple[list[TokenPair], bool]] = {
-        "harmful": (harmful, True),
-        "harmless": (harmless, False),
-        "task": (task, False),
-    }
-    return lambda dose: model.use_factors(two_teachers.tune(model, teachers, two_teachers.Tuning(steps=int(dose))))
+    tuning = two_teachers.TwoTeacherTuning(
+        model,
+        [
+            two_teachers.Teacher(harmful, of_reference=True, rows=8),
+            two_teachers.Teacher(harmless, of_reference=False, rows=4),
+            two_teachers.Teacher(task, of_reference=False, rows=4),
+        ],
+    )
+    tuned: dict[float, Mapping[str, Factors]] = {}
+
+    def apply_dose(dose: float) -> None:
+        if dose not in tuned:
+            tuned[dose] = tuning.advance(int(dose))
+        model.use_factors(tuned[dose])
+
+    return apply_dose
 
 
 METHODS: Mapping[str, Method] = {

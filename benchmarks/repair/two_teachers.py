@@ -18,62 +18,65 @@ from benchmarks.repair.networks import EditableModel, Factors
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """The settings of the fine-tuning."""
+class Teacher:
+    """A set of prompts with the teacher's answers."""
 
-    steps: int = 40
-    rate: float = 1e-4
-    harmful: int = 12
-    """Prompts of each set in a step."""
-    harmless: int = 6
-    task: int = 6
-
-
-def tune(
-    model: EditableModel,
-    teachers: Mapping[str, tuple[Sequence[TokenPair], bool]],
-    tuning: Tuning,
-    seed: int = 0,
-) -> dict[str, Factors]:
-    """Return the tuned factors. `teachers` maps `harmful`, `harmless` and `task` to prompts with the teacher's answers,
-    and whether the teacher is the reference.
-    """
-    draw = random.Random(seed)  # noqa: S311 - a reproducible order, no secret
-    logits = {name: _teacher_logits(model, pairs, of_reference) for name, (pairs, of_reference) in teachers.items()}
-    sizes = {"harmful": tuning.harmful, "harmless": tuning.harmless, "task": tuning.task}
-    orders = {name: _cycle(draw, len(logits[name])) for name in teachers}
-    master = {path: (layer.a.clone(), layer.b.clone()) for path, layer in model.factors.items()}
-    flat = [factor for pair in master.values() for factor in pair]
-    optimizer = torch.optim.Adam(flat, lr=tuning.rate)
-    with _trainable_factors(model) as parameters:
-        trained = [factor for pair in parameters.values() for factor in pair]
-        for _step in range(tuning.steps):
-            totals = [torch.zeros_like(factor) for factor in flat]
-            for name, (pairs, _) in teachers.items():
-                drawn = [next(orders[name]) for _ in range(sizes[name])]
-                batch = pad_rows([pairs[row] for row in drawn], "cpu")
-                target = _align_right([logits[name][row] for row in drawn])
-                loss = distillation_loss(_forward(model, batch), target, batch.answer)
-                for total, gradient in zip(totals, torch.autograd.grad(loss, trained), strict=True):
-                    total.add_(gradient.float(), alpha=1 / len(drawn))
-            for factor, total in zip(flat, totals, strict=True):
-                factor.grad = total
-            torch.nn.utils.clip_grad_norm_(flat, 1.0)
-            optimizer.step()
-            with torch.no_grad():
-                for factor, source in zip(trained, flat, strict=True):
-                    factor.copy_(source)
-    return {path: Factors(a, b, model.factors[path].scaling) for path, (a, b) in master.items()}
+    pairs: Sequence[TokenPair]
+    of_reference: bool
+    """The teacher is the reference, otherwise the fine-tune."""
+    rows: int
+    """Prompts in a step."""
 
 
-def _teacher_logits(model: EditableModel, pairs: Sequence[TokenPair], of_reference: bool) -> list[torch.Tensor]:
+class TwoTeacherTuning:
+    """A fine-tuning of the factors that goes on where it stopped. Adam, with the mean loss of each set."""
+
+    def __init__(self, model: EditableModel, teachers: Sequence[Teacher], rate: float = 1e-4, seed: int = 0) -> None:
+        """Compute the teachers' logits. The factors are float32, the network has its own dtype."""
+        draw = random.Random(seed)  # noqa: S311 - a reproducible order, no secret
+        self._model, self._teachers, self._steps = model, teachers, 0
+        self._logits = [_teacher_logits(model, teacher) for teacher in teachers]
+        self._orders = [_cycle(draw, len(teacher.pairs)) for teacher in teachers]
+        self._master = {path: (layer.a.clone(), layer.b.clone()) for path, layer in model.factors.items()}
+        self._flat = [factor for pair in self._master.values() for factor in pair]
+        self._optimizer = torch.optim.Adam(self._flat, lr=rate)
+
+    def advance(self, steps: int) -> dict[str, Factors]:
+        """The factors after a number of steps in all, which is not below that of an earlier call."""
+        with _trainable_factors(self._model, self._master) as trained:
+            while self._steps < steps:
+                for factor, total in zip(self._flat, self._sum_gradients(trained), strict=True):
+                    factor.grad = total
+                torch.nn.utils.clip_grad_norm_(self._flat, 1.0)
+                self._optimizer.step()
+                with torch.no_grad():
+                    for factor, source in zip(trained, self._flat, strict=True):
+                        factor.copy_(source)
+                self._steps += 1
+        scalings = {path: layer.scaling for path, layer in self._model.factors.items()}
+        return {path: Factors(a.clone(), b.clone(), scalings[path]) for path, (a, b) in self._master.items()}
+
+    def _sum_gradients(self, trained: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The gradients of a step, float32: the sum over the teachers of the mean over their rows."""
+        totals = [torch.zeros_like(factor) for factor in self._flat]
+        for teacher, logits, order in zip(self._teachers, self._logits, self._orders, strict=True):
+            drawn = [next(order) for _ in range(teacher.rows)]
+            batch = pad_rows([teacher.pairs[row] for row in drawn], "cpu")
+            target = _align_right([logits[row] for row in drawn])
+            loss = distillation_loss(_forward(self._model, batch), target, batch.answer)
+            for total, gradient in zip(totals, torch.autograd.grad(loss, trained), strict=True):
+                total.add_(gradient.float(), alpha=1 / len(drawn))
+        return totals
+
+
+def _teacher_logits(model: EditableModel, teacher: Teacher) -> list[torch.Tensor]:
     """The teacher's logits [tokens of the answer, vocabulary] on each row."""
-    if of_reference:
+    if teacher.of_reference:
         model.use_reference()
     else:
         model.use_factors(model.factors)
     with torch.no_grad():
-        return [_forward(model, pad_rows([pair], "cpu"))[0].clone() for pair in pairs]
+        return [_forward(model, pad_rows([pair], "cpu"))[0].clone() for pair in teacher.pairs]
 
 
 def _align_right(rows: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -89,13 +92,15 @@ def _cycle(draw: random.Random, count: int) -> Iterator[int]:
 
 
 @contextmanager
-def _trainable_factors(model: EditableModel) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
-    """Factors that require gradients, added to the reference's layers; the network's weights are the reference's."""
+def _trainable_factors(
+    model: EditableModel, master: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+) -> Iterator[list[torch.Tensor]]:
+    """Copies of the factors in the order of `master` that require gradients and are added to the reference's layers."""
     model.use_reference()
-    handles, parameters = [], {}
+    handles, trained = [], list[torch.Tensor]()
     for path, layer in model.factors.items():
-        a, b = (factor.to(model.network.dtype).requires_grad_() for factor in (layer.a, layer.b))
-        parameters[path] = (a, b)
+        a, b = (factor.to(model.network.dtype, copy=True).requires_grad_() for factor in master[path])
+        trained += [a, b]
 
         def add(
             _module: object,
@@ -111,7 +116,7 @@ def _trainable_factors(model: EditableModel) -> Iterator[dict[str, tuple[torch.T
     for parameter in model.network.parameters():
         parameter.requires_grad_(False)
     try:
-        yield parameters
+        yield trained
     finally:
         for handle in handles:
             handle.remove()
