@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -69,13 +70,13 @@ class Schedule:
 
 
 @pytest.fixture
-def schedule(tmp_path: Path) -> Iterator[Schedule]:
-    tmp_path.chmod(0o711)
-    for parent in tmp_path.parents[:3]:  # pytest's folders are closed to the runner's user
-        parent.chmod(0o711)
-    with LoopbackHub(tmp_path / "hub") as hub:
-        hub.add_account("demo", acting.TOKEN, rights="read")
-        yield Schedule(tmp_path, hub)
+def schedule() -> Iterator[Schedule]:
+    with TemporaryDirectory() as name:
+        work = Path(name)
+        work.chmod(0o711)  # pytest's folders are closed to the runner's user
+        with LoopbackHub(work / "hub") as hub:
+            hub.add_account("demo", acting.TOKEN, rights="read")
+            yield Schedule(work, hub)
 
 
 def push(hub: LoopbackHub, folder: Path, card: str) -> str:
