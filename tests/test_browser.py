@@ -65,6 +65,7 @@ def test_comparisons_have_no_faults(tmp_path: Path) -> None:
         "baseline": page.render_page(with_baseline(REPAIRED)),
         "compared": comparison.render_comparison_page(compare_reports(STOPPED_PASS, OPEN)),
         "unpaired": comparison.render_comparison_page(compare_reports(reports[0], reports[-1])),
+        "no-model": comparison.render_history_page([]),
     }
     for name, html in pages.items():
         (tmp_path / f"{name}.html").write_text(html, encoding="utf-8")
