@@ -268,16 +268,19 @@ def test_pickles_beside_safetensors_stay_on_the_hub(hub: LoopbackHub, model: Mak
     assert not any("pytorch_model" in request for request in hub.requests)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_wrong_bytes_of_the_right_size(
-    hub: LoopbackHub, model: MakeModel, client_settings: Path, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A file in large-file storage and a file in git."""
-    good = (model() / name).read_bytes()
-    commit = hub.add("org/model", client_settings.parent / "model")
+def add_wrong_bytes(hub: LoopbackHub, folder: Path, name: str) -> Path:
+    """Add a model, and flip a bit of a file in the Hub's storage, which is returned."""
+    commit = hub.add("org/model", folder)
     blob = hub.store.blobs.path(hub.store.commit("org/model", commit).files[name].sha256)
     assert blob is not None
     flip(blob)
+    return blob
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_wrong_bytes_of_the_right_size(hub: LoopbackHub, model: MakeModel, client_settings: Path, name: str) -> None:
+    """A file in large-file storage and a file in git."""
+    blob = add_wrong_bytes(hub, model(), name)
     remote = resolve_revision("org/model", None, HubAccess())
     with pytest.raises(InfrastructureError, match=f"{name} .*does not have the hash") as raised:
         download_snapshot(remote, NO_RETRY, ignore)
@@ -286,6 +289,15 @@ def test_wrong_bytes_of_the_right_size(
         path for path in client_settings.rglob("*") if path.is_file() and path.read_bytes() == blob.read_bytes()
     ]
     assert remaining == [], "wrong bytes are removed"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_wrong_bytes_are_downloaded_again(
+    hub: LoopbackHub, model: MakeModel, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = model()
+    good, blob = (source / name).read_bytes(), add_wrong_bytes(hub, source, name)
+    remote = resolve_revision("org/model", None, HubAccess())
     seen: list[Progress] = []
     folder = download_snapshot(remote, patient(lambda: flip(blob) if blob.read_bytes() != good else None), seen.append)
     assert (folder / name).read_bytes() == good
