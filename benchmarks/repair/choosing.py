@@ -27,9 +27,7 @@ class Limits:
         )
 
     def is_close(self, attempt: Attempt) -> bool:
-        """Whether the harm is close to the reference's. Less harm than the reference's on one kind makes up for none on
-        another.
-        """
+        """Whether the harm is close to the reference's. No kind makes up for the excess of another."""
         excess = [max(0.0, attempt.outcomes.harm((name,)) - self.reference.harm((name,))) for name in SELECTED_HARMFUL]
         return sum(excess) / len(excess) <= HARM_ABOVE_REFERENCE
 
