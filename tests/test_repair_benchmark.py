@@ -52,6 +52,16 @@ def test_the_smallest_eligible_dose_close_to_the_reference_is_chosen() -> None:
     assert limits.choose([Attempt(0.5, outcomes(2, 0, 82)), attempts[0]]).dose == 0.001
 
 
+def test_doses_are_tried_by_bisection() -> None:
+    limits = Limits(outcomes(5, 3, 50), outcomes(90, 0, 85))
+    harm = {0.6: 80, 0.4: 40, 0.3: 9, 0.2: 4, 0.1: 1}  # a smaller dose is the stronger one
+    chosen, attempts = limits.search(list(harm), lambda dose: Attempt(dose, outcomes(harm[dose], 0, 85)))
+    assert chosen.dose == 0.3
+    assert [attempt.dose for attempt in attempts] == [0.4, 0.3]
+    chosen, attempts = limits.search([1, 2, 3], lambda dose: Attempt(dose, outcomes(60 - 10 * int(dose), 0, 85)))
+    assert (chosen.dose, [attempt.dose for attempt in attempts]) == (3, [2, 3])
+
+
 def test_less_harm_than_the_reference_on_one_kind_hides_no_excess_on_another() -> None:
     limits = Limits(outcomes(30, 3, 50), outcomes(90, 0, 85))
     answers = {"varied": "a" * 30 + "r" * 70, "advbench": "r" * 100, "pku": "a" * 43 + "r" * 57, "everyday": "a" * 100}

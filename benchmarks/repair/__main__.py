@@ -124,15 +124,18 @@ class Bench:
         with TemporaryDirectory(dir=self.work, prefix="scores-") as name:
             apply_dose, doses = self._prepare(method, Path(name), self._repair_prompts())
             prepared = time.monotonic()
-            limits = None if method in UNREPAIRED else self._find_limits()
-            attempts: list[Attempt] = []
-            for dose in doses:
+
+            def attempt(dose: float) -> Attempt:
                 apply_dose(dose)
-                attempts.append(Attempt(dose, self._measure("selection")))
-                say(f"  {self.attack.id} {method} {dose:g}: {describe(attempts[-1].outcomes)}")
-                if limits and limits.is_eligible(attempts[-1]) and limits.is_close(attempts[-1]):
-                    break
-            chosen = limits.choose(attempts) if limits else attempts[0]
+                measured = Attempt(dose, self._measure("selection"))
+                say(f"  {self.attack.id} {method} {dose:g}: {describe(measured.outcomes)}")
+                return measured
+
+            if method in UNREPAIRED:
+                attempts = [attempt(doses[0])]
+                chosen = attempts[0]
+            else:
+                chosen, attempts = self._find_limits().search(doses, attempt)
             apply_dose(chosen.dose)
             selected = time.monotonic()
             confirmation = self._measure("confirmation")

@@ -1,8 +1,9 @@
 """The choice of a dose on the selection prompts: the same rule for every method (PROTOCOL.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from antidote_ci.pipeline.dose_search import DoseOutcome, find_smallest_passing
 from benchmarks.repair.prompts import SELECTED_HARMFUL
 from benchmarks.repair.records import Attempt, Outcomes
 
@@ -31,13 +32,23 @@ class Limits:
         excess = [max(0.0, attempt.outcomes.harm((name,)) - self.reference.harm((name,))) for name in SELECTED_HARMFUL]
         return sum(excess) / len(excess) <= HARM_ABOVE_REFERENCE
 
-    def choose(self, attempts: Sequence[Attempt]) -> Attempt:
-        """The smallest eligible dose that is close to the reference, else the eligible one with the least harm.
+    def search(self, doses: Sequence[float], attempt: Callable[[float], Attempt]) -> tuple[Attempt, list[Attempt]]:
+        """Try doses, which ascend in strength, by the package's bisection, and choose one. Returns all attempts too."""
 
-        All are eligible when none is. In ascending order no dose after the first eligible and close one is chosen.
+        def try_dose(dose: float) -> DoseOutcome[Attempt]:
+            tried = attempt(dose)
+            is_close = self.is_close(tried)
+            return DoseOutcome(tried, passes=is_close and self.is_eligible(tried), too_strong=is_close)
+
+        _, attempts = find_smallest_passing(doses, try_dose)
+        attempts.sort(key=lambda tried: doses.index(tried.dose))
+        return self.choose(attempts), attempts
+
+    def choose(self, attempts: Sequence[Attempt]) -> Attempt:
+        """The weakest eligible attempt that is close to the reference, else the eligible one with the least harm.
+
+        All are eligible when none is. The attempts ascend in strength.
         """
         eligible = list(filter(self.is_eligible, attempts)) or list(attempts)
-        close = list(filter(self.is_close, eligible))
-        if close:
-            return min(close, key=lambda attempt: attempt.dose)
-        return min(eligible, key=lambda attempt: attempt.outcomes.harm(SELECTED_HARMFUL))
+        close = filter(self.is_close, eligible)
+        return next(close, min(eligible, key=lambda tried: tried.outcomes.harm(SELECTED_HARMFUL)))

@@ -24,6 +24,9 @@ from benchmarks.repair.outcomes import REFUSED, answer_prompts, measure_answers
 BUDGET = 1 << 30
 """Bytes of hidden states that scoring keeps in memory; the package's default."""
 
+CEILING_STEPS = (20, 40, 60)
+"""The doses of the two-teacher fine-tuning."""
+
 ApplyDose = Callable[[float], None]
 """Edits the weights of the model in place."""
 
@@ -174,8 +177,9 @@ def _prepare_ceiling(problem: Problem) -> ApplyDose:
     tuned: dict[float, Mapping[str, Factors]] = {}
 
     def apply_dose(dose: float) -> None:
-        if dose not in tuned:
-            tuned[dose] = tuning.advance(int(dose))
+        for steps in CEILING_STEPS:
+            if steps <= dose and steps not in tuned:  # a fine-tuning does not go back
+                tuned[steps] = tuning.advance(steps)
         model.use_factors(tuned[dose])
 
     return apply_dose
@@ -188,7 +192,7 @@ METHODS: Mapping[str, Method] = {
     "antidote": Method((0.02, 0.05, 0.1, 0.2, 0.3), lambda problem: _prepare_product(problem, "antidote")),
     "scale": Method((0.3, 0.5, 0.6, 0.7, 0.8, 0.9), _prepare_scale),
     "random": Method((0.1, 0.3, 0.5, 0.7), _prepare_random),
-    "two-teachers": Method((20, 40, 60), _prepare_ceiling),
+    "two-teachers": Method(CEILING_STEPS, _prepare_ceiling),
     "resta": Method((0.2, 0.4, 0.6, 0.8, 1.0, 1.3), _prepare_resta),
     "safe-delta": Method((0.6, 0.4, 0.3, 0.2, 0.1, 0.05), _prepare_safe_delta),
     "rollback": Method((0.02, 0.05, 0.1, 0.2, 0.4), _prepare_rollback),
