@@ -70,7 +70,8 @@ def render_runs_page(
 def render_models_page(ended: Sequence[RunRecord], settings: RunSettings) -> str:
     """The latest report of each model as HTML, as `evaluate` of several models shows it.
 
-    `ended`: newest first. A model is listed with the reason when its latest request ended with an error.
+    `ended`: newest first. A model is listed with a reason when its latest request ended with an error, or
+    its report was removed.
     """
     entries, failures = dict[str, HistoryEntry](), dict[str, str]()
     for record in ended:
@@ -80,9 +81,13 @@ def render_models_page(ended: Sequence[RunRecord], settings: RunSettings) -> str
             continue
         if outcome.state == "error":
             failures[name] = outcome.reason
-        elif outcome.exit_code is not None and (report := load_report(request, settings, outcome.exit_code)):
+        elif outcome.exit_code is None:
+            continue
+        elif report := load_report(request, settings, outcome.exit_code):
             page = f"{RUNS_FOLDER}/{run_folder(request, settings).name}/report.html"
             entries[name] = replace(list_history([report])[0], page=page)
+        else:
+            failures[name] = "the report of its latest run no longer exists"
     return render_history_page(list(entries.values()), failures)
 
 

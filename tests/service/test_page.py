@@ -1,6 +1,7 @@
 """The page of the service: content, and safety against hostile names and messages."""
 
 import dataclasses
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,10 @@ def test_the_models_page_has_the_latest_report_of_each_model(tmp_path: Path) -> 
     assert sorted(address for address in parsed.addresses if address.startswith("runs/")) == sorted(links)
     assert "no memory" in parsed.text
     assert "Not evaluated" in parsed.text
+    shutil.rmtree(executor.run_folder(newest.request, settings))
+    parsed = ParsedPage(page.render_models_page([newest, other, oldest], settings))
+    assert [address for address in parsed.addresses if address.startswith("runs/")] == [links[1]]
+    assert "no longer exists" in parsed.text
 
 
 def test_the_models_page_of_a_new_service_is_empty() -> None:
