@@ -205,15 +205,10 @@ def attack_in_child(names: list[str], folder: Path) -> dict[str, Any]:
         (folder / "targets.json").write_text(json.dumps(targets))
         control = attack_without_sandbox(folder) if "control" in names else {}
         control_kills = fragile.poll() is not None
-        until = time.monotonic() + 10
-        while not (survivors := list_survivors(0)) and time.monotonic() < until:
-            time.sleep(0.05)  # on a busy machine it starts later
-        for process in survivors:
-            os.kill(process, signal.SIGKILL)
         return {
             "outcomes": outcomes,
             "control": control,
-            "control_effects": [control_kills, bool(survivors)],
+            "control_effects": [control_kills, end_survivors(10 if control else 0)],
             "changes": sorted(changes),
             "protections": attacked.protections,
             "log": log[-2_000:],
@@ -256,12 +251,7 @@ def attack_in_server(folder: Path) -> dict[str, Any]:
         after = list_states(folder)
         changes = [name for name in {*states, *after} if states.get(name) != after.get(name)]
         changes += ["a process was killed"] * (decoy.poll() is not None or fragile.poll() is not None)
-        until = time.monotonic() + 10
-        while not (survivors := list_survivors(0)) and time.monotonic() < until:
-            time.sleep(0.05)  # on a busy machine it starts later
-        for survivor in survivors:
-            os.kill(survivor, signal.SIGKILL)
-        changes += ["a process survives"] * bool(survivors)
+        changes += ["a process survives"] * end_survivors(1)
         WRITTEN.unlink(missing_ok=True)  # a server may write there
         outcomes = home / "outcomes.json"
         return {
@@ -297,6 +287,16 @@ def list_survivors(group: int) -> list[int]:
         if (fields[0] != "Z" and (group and int(fields[2]) == group)) or command == f"sleep\0{SECONDS}\0".encode():
             survivors.append(int(process.name))
     return survivors
+
+
+def end_survivors(seconds: float) -> bool:
+    """Kill what `attacker.survive` has started, and return whether there was any. On a busy machine it starts later."""
+    until = time.monotonic() + seconds
+    while not (survivors := list_survivors(0)) and time.monotonic() < until:
+        time.sleep(0.05)
+    for process in survivors:
+        os.kill(process, signal.SIGKILL)
+    return bool(survivors)
 
 
 def main() -> None:
