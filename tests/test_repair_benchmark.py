@@ -19,11 +19,12 @@ from benchmarks.repair.attacks import ATTACKS, Attack
 from benchmarks.repair.baselines import resta, rollback, safe_delta
 from benchmarks.repair.choosing import Limits
 from benchmarks.repair.figures import task_area
+from benchmarks.repair.frontiers import draw_frontiers
 from benchmarks.repair.left_out import KindCell, leave_out
 from benchmarks.repair.methods import METHODS, Problem
 from benchmarks.repair.networks import EditableModel
 from benchmarks.repair.outcomes import TaskOutcome, answer_prompts, measure_answers, measure_task
-from benchmarks.repair.page import write_page
+from benchmarks.repair.page import collect_trials, write_page
 from benchmarks.repair.prompts import HARMFUL, Prompts
 from benchmarks.repair.records import Attempt, Cell, Outcomes
 
@@ -206,6 +207,9 @@ def test_the_page_compares_methods_on_confirmation_attacks() -> None:
     assert "| scale | 0.1 | 50 | 50 | 50 | 50 | 50 | 50 | 0 | 0 | 0 | 85.0 | 67 |  |" in page
     assert "### C5: qwen-0.5b, sst2, 400 rows, 40% harmful, rate 0.0001" in page
     assert write_page([]).startswith("# Results")
+    figure = draw_frontiers(collect_trials(cells))
+    assert figure.count("<polygon") + figure.count("<circle") == 6 + 3  # three models a panel, and the legend
+    assert "C5: qwen-0.5b" in figure
 
 
 def test_a_kind_that_is_left_out_is_in_neither_set_of_harmful_prompts() -> None:

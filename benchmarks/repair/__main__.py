@@ -27,11 +27,12 @@ from benchmarks.paper.data import Data
 from benchmarks.repair import attacks, outcomes
 from benchmarks.repair.attacks import ATTACKS, Attack, ModelName
 from benchmarks.repair.choosing import Limits
+from benchmarks.repair.frontiers import draw_frontiers
 from benchmarks.repair.left_out import KindCell, leave_out
 from benchmarks.repair.methods import METHODS, ApplyDose, Problem
 from benchmarks.repair.networks import EditableModel
 from benchmarks.repair.outcomes import PREFILL, REFUSED
-from benchmarks.repair.page import DEFAULT, UNREPAIRED, write_page
+from benchmarks.repair.page import DEFAULT, FIGURE, UNREPAIRED, collect_trials, write_page
 from benchmarks.repair.prompts import ATTACKED_FILE, HARMFUL, HARMLESS, Part, Prompts
 from benchmarks.repair.records import Attempt, Cell, Outcomes, share
 
@@ -64,10 +65,11 @@ def main() -> None:
 
 
 def write_results(results: Path) -> None:
-    """Write the page beside the folder of cells."""
+    """Write the page and its figure beside the folder of cells."""
     cells = [records.from_json(Cell, path.read_bytes()) for path in sorted(results.glob("*.json"))]
     kind_cells = [records.from_json(KindCell, path.read_bytes()) for path in sorted(results.glob("left-out/*.json"))]
     (results.parent / "RESULTS.md").write_text(write_page(cells, kind_cells), encoding="utf-8")
+    (results.parent / FIGURE).write_text(draw_frontiers(collect_trials(cells)), encoding="utf-8")
 
 
 class Bench:

@@ -13,6 +13,7 @@ from benchmarks.repair.figures import (
     compute_figures,
     harm_changes,
 )
+from benchmarks.repair.frontiers import MOST_LOST
 from benchmarks.repair.left_out import KindCell, write_table
 from benchmarks.repair.outcomes import REFUSED
 from benchmarks.repair.prompts import HARMFUL, UNSEEN
@@ -20,6 +21,7 @@ from benchmarks.repair.records import Attempt, Cell, Outcomes, share
 
 DEFAULT = "taylor"
 UNREPAIRED = ("reference", "attacked")
+FIGURE = "frontiers.svg"
 NON_INFERIOR = -0.02
 """The lower bound of the change in accuracy that still counts as no loss."""
 
@@ -73,6 +75,9 @@ def write_page(cells: Sequence[Cell], kind_cells: Sequence[KindCell] = ()) -> st
         + ".",
         _write_goals(confirmed),
         _write_comparison(confirmed),
+        "## Frontiers\n\nEvery dose that was tried, on the selection prompts. A dose that loses more than "
+        f"{MOST_LOST:g} points of accuracy is drawn at the right edge.\n\n"
+        f"![harm left against accuracy lost, an attack a panel]({FIGURE})",
     ]
     parts += [_write_trial(trial) for trial in confirmed]
     if tuned:
