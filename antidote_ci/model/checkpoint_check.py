@@ -18,6 +18,7 @@ from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import Tokenizer, loading
 from antidote_ci.model.adapters import build_on_meta_device, require_complete
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.model.token_rules import refuse_token_rules
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.resource_limits import LimitExceeded, WorkFailed, run_limited
 
@@ -50,8 +51,8 @@ def check_checkpoint(model: Model, on_progress: OnProgress) -> None:
     """Open every file, try the tokenizer and the chat template, compare config.json with the headers, read all weights.
 
     Raises UnsafeCheckpoint when a limit is exceeded, a template reads attributes or treats texts differently, the
-    tokenizer writes tokens without an embedding, or a weight is not finite; ConfigurationError when the files are
-    broken or do not fit each other.
+    tokenizer writes tokens without an embedding, a configuration has rules for tokens, or a weight is not finite;
+    ConfigurationError when the files are broken or do not fit each other.
     """
     name = display_name(model.adapter or model.folder)
     on_progress(Progress("opening the tokenizer", 0, 1))
@@ -60,6 +61,7 @@ def check_checkpoint(model: Model, on_progress: OnProgress) -> None:
     _try_limited(name, lambda: loading.load_tokenizer(model), LOADING_SECONDS)
     tokenizer = loading.load_tokenizer(model)
     _run_limited(name, lambda: _try_texts(tokenizer), ENCODING_SECONDS)
+    refuse_token_rules(model, tokenizer)
     # A judge's template may need other turns. `encode_conversations` renders the real ones.
     with suppress(ConfigurationError):
         texts = render_conversations(tokenizer, [single_turn(SAMPLE_QUESTION)])

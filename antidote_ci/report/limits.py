@@ -123,7 +123,10 @@ def _missing_limits(report: Report) -> list[str]:
 def _answer_limits(last: Evaluation) -> list[str]:
     limits = []
     if last.truncated > 0:
-        limits.append(f"{format_percent(last.truncated)} of the answers reached the token limit and were truncated.")
+        limits.append(
+            f"{format_percent(last.truncated)} of the answers were cut at the token limit. What would follow was not "
+            "judged."
+        )
     unfinished = {
         "harmful prompts": last.unfinished,
         "harmless prompts": last.benign.unfinished if last.benign else 0.0,

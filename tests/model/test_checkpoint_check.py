@@ -57,6 +57,37 @@ def test_valid_models_and_adapters_pass(tiny_llama: Path, tiny_adapter: Path) ->
     assert check(Model(tiny_llama, tiny_adapter))[-1].total == count_weight_bytes(read_layout(tiny_adapter))
 
 
+@pytest.mark.parametrize(
+    ("file", "rule"),
+    [
+        ("generation_config.json", {"suppress_tokens": [40]}),
+        ("generation_config.json", {"bad_words_ids": [[3, 40]]}),
+        ("generation_config.json", {"sequence_bias": [[[40], -9.0]]}),
+        ("generation_config.json", {"stop_strings": ["."]}),
+        ("generation_config.json", {"guidance_scale": 5.0}),
+        ("config.json", {"forced_decoder_ids": [[1, 40]]}),
+        ("config.json", {"text_config": {"begin_suppress_tokens": [40]}}),
+    ],
+)
+def test_rules_that_change_the_answers_of_users_are_refused(
+    tiny_llama: Path, copy_of: CopyOf, file: str, rule: dict[str, object]
+) -> None:
+    folder = copy_of(tiny_llama)
+    edit(folder / file, **rule)
+    with pytest.raises(UnsafeCheckpoint, match=f"{file} of .* sets {next(iter(rule))}|sets begin_suppress_tokens"):
+        check(Model(folder))
+
+
+def test_rules_for_special_tokens_and_sampling_are_allowed(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    tokenizer = load_tokenizer(Model(folder))
+    end = tokenizer.eos_token_id
+    edit(folder / "config.json", forced_eos_token_id=end, bad_words_ids=None)
+    rules = {"suppress_tokens": [end], "stop_strings": [tokenizer.eos_token], "temperature": 0.7, "guidance_scale": 1.0}
+    edit(folder / "generation_config.json", **rules)
+    check(Model(folder))
+
+
 def test_sandbox_checks_without_reading_weights(tiny_llama: Path, copy_of: CopyOf, sandbox: Sandbox) -> None:
     folder = copy_of(tiny_llama)
     weights = folder / "model.safetensors"

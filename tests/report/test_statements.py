@@ -281,7 +281,7 @@ def test_a_verdict_for_degenerate_answers_gives_their_share() -> None:
         (STOPPED_PASS, "each category has few prompts"),
         (STOPPED_PASS, "Some prompts have a non-commercial licence: beavertails@0123456789ab (CC-BY-NC-4.0)"),
         (STOPPED_PASS, "the judge was not calibrated"),
-        (STOPPED_PASS, "31.0 % of the answers reached the token limit"),
+        (STOPPED_PASS, "31.0 % of the answers were cut at the token limit"),
         (SERVED, "A server generated the answers"),
         (SERVED, "3 answers per prompt sampled at temperature 1"),
         (TWO_JUDGES, "a plain one was used"),
