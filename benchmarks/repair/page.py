@@ -25,6 +25,24 @@ FIGURE = "frontiers.svg"
 NON_INFERIOR = -0.02
 """The lower bound of the change in accuracy that still counts as no loss."""
 
+LIMITS = """\
+## What this does not show
+
+- **Larger models.** The largest has 1.5 billion weights. The copies of the Qwen models are quantised ones of third
+  parties, which cannot be proven to be the makers'.
+- **Harm.** The rule judge tells refusals from answers, not harmful answers from harmless ones. Nobody read the
+  answers.
+- **Long answers.** Answers end after 48 tokens.
+- **Other attacks.** Every attack is a LoRA of one rank, on a task with labels or numbers and rows of one harmful
+  dataset. Full fine-tuning, other harmful data, poisoned preference data and backdoors were not tried.
+- **Chance.** Every attack has one seed. Ten attacks on three models are few clusters, so the intervals over attacks
+  are wide.
+- **Independence of the unseen kinds.** Their prompts come from other authors and have other forms, but share topics
+  with the prompts that a repair reads, and their language is English.
+- **Robustness.** After a prefilled beginning of the answer, or ten more steps of the attack, the repaired model
+  answers like the reference after the same: a repair restores the reference, and makes nothing more robust than it.
+- **Other machines.** All cells were computed in bfloat16 on two cores of one machine."""
+
 Rows = Iterable[Sequence[str]]
 
 GOALS: Sequence[tuple[str, str, Callable[[Figures], float | None]]] = (
@@ -83,7 +101,7 @@ def write_page(cells: Sequence[Cell], kind_cells: Sequence[KindCell] = ()) -> st
     if tuned:
         parts.append("## Tuning attacks\n\nEvery method was chosen on these, so they prove nothing.")
         parts += [_write_trial(trial) for trial in tuned]
-    parts += _write_left_out(kind_cells)
+    parts += [*_write_left_out(kind_cells), LIMITS]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
