@@ -31,7 +31,7 @@ PARALLEL_DOWNLOADS = 8
 def require_one_meaning(model: str, declared_by: str | None = None) -> None:
     """Raise ConfigurationError for a name that is not one of the Hub, or that a local folder has, too.
 
-    Otherwise whoever can add a folder to the working directory chooses what a name means. A path is accepted.
+    Otherwise anyone who can add a folder to the working directory chooses what a name means. A path is accepted.
     `declared_by`: the file of a local model that names `model`; None for a name that the user wrote.
     """
     if is_path(model) or (NAME.fullmatch(model) and not is_folder(model)):
