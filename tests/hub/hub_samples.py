@@ -1,6 +1,8 @@
 """Values and helpers for the tests of the Hub."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,24 @@ NO_RETRY = HubAccess(retry_policy=RetryPolicy(0))
 """Access without a token and without retries."""
 
 MakeModel = Callable[..., Path]
+
+
+@dataclass
+class Clock:
+    """A clock that advances only in `sleep`; thread-safe."""
+
+    now: float = 0.0
+    slept: list[float] = field(default_factory=list)
+    passing: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        with self.passing:
+            self.slept.append(seconds)
+            self.now += seconds
+
 
 uploads = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 """huggingface_hub 2.4.0 uploads large files with a deprecated argument of its HTTP library."""
