@@ -106,9 +106,15 @@ def run_as_job(command: Command, config: RunConfig, console: Console) -> Report:
             _cancel_job(plan, job, token)
         raise
     except AntidoteError as error:
-        if job is None:
+        if job is not None:
+            hint = f"the Job {job.id} may still run and cost money: run the same command again, or end it at {job.url}"
+        elif error.passing:
+            hint = (
+                "a Job may have started, and cost money: run the same command again, which follows it, or check your "
+                "Jobs on the Hub"
+            )
+        else:
             raise
-        hint = f"the Job {job.id} may still run and cost money: run the same command again, or end it at {job.url}"
         raise type(error)(error.what, cause=error.cause, hint=hint) from None
     return job_results.restore_output(job, result, plan.job_spec, config)
 
