@@ -125,7 +125,7 @@ def _plan_submission(command: Command, config: RunConfig) -> Submission:
     remote = pull.resolve_revision(config.model, config.revision, resolve.pull_access())
     spec = job_spec.build_job_spec(command, config, remote.revision, os.environ)
     job_secrets = job_spec.collect_secrets(command, config.policy, os.environ)
-    account = jobs_api.read_account_name(submitting)
+    account = access.read_name(submitting, "Jobs")
     base = _read_adapter_base(remote)
     estimate = job_estimate.estimate_cost(
         command,
