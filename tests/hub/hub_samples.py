@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub.access import HubAccess
@@ -40,6 +42,12 @@ class Clock:
 
 uploads = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 """huggingface_hub 2.4.0 uploads large files with a deprecated argument of its HTTP library."""
+
+
+def hub_error(kind: type[HfHubHTTPError], status: int, message: str = "no") -> HfHubHTTPError:
+    """An exception of the client for an answer of the Hub."""
+    request = httpx2.Request("GET", "http://127.0.0.1/api/models/org/model")
+    return kind(message, response=httpx2.Response(status, request=request), server_message=message)
 
 
 def full_text(error: AntidoteError) -> str:

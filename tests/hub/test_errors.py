@@ -25,7 +25,7 @@ from antidote_ci.hub.error_table import HubErrorMeaning, Purpose
 from antidote_ci.hub.errors import is_unauthorized, meaning_of_status, retry_delay, to_antidote_error, translate_errors
 from antidote_ci.hub.retry import RetryPolicy
 from tests.hub.canned import JSON, Canned, CannedHub, Request
-from tests.hub.hub_samples import Clock
+from tests.hub.hub_samples import Clock, hub_error
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-errors.md"
 IT = "org/model"
@@ -294,11 +294,6 @@ def test_every_invalid_success_response_is_translated(hub: CannedHub, value: obj
     for name in ("model_info", "tree", "create_commit", "create_repo", "comment"):
         with suppress(AntidoteError):
             HubAccess(KEY, ONCE).request(IT, {**READING, **PUBLISHING}[name])
-
-
-def hub_error(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHTTPError:
-    request = httpx2.Request("GET", "http://127.0.0.1/api/models/org/model")
-    return kind("no", response=httpx2.Response(status, request=request))
 
 
 def after(cause: Exception, error: Exception) -> Exception:

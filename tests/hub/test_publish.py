@@ -631,22 +631,9 @@ def test_expired_token_is_exchanged_again(
     assert len(commits_sent(hub)) == 1
 
 
+@pytest.mark.parametrize("request_of", ["/api/", UPLOAD, "commit/"])
 @pytest.mark.parametrize("mode", MODES)
 def test_revoked_token_is_exchanged_again(
-    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: DestinationMode
-) -> None:
-    folder = model()
-    destination = to(mode, hub.add(SOURCE, folder))
-    access = workflow(destination)
-    state, result = check_destination(destination, HubAccess(), access), repair(folder).of(destination)
-    hub.end_exchanged_tokens()
-    assert_published_once(hub, mode, publish_result_files(destination, state, result, access))
-    assert exchanges(hub) == 2
-
-
-@pytest.mark.parametrize("request_of", [UPLOAD, "commit/"])
-@pytest.mark.parametrize("mode", MODES)
-def test_token_revoked_during_the_upload(
     hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: DestinationMode, request_of: str
 ) -> None:
     folder = model()
@@ -659,8 +646,8 @@ def test_token_revoked_during_the_upload(
             refused.append(request)
             hub.end_exchanged_tokens()
 
-    hub.request_hook = expire
     state, result = check_destination(destination, HubAccess(), access), repair(folder).of(destination)
+    hub.request_hook = expire
     assert_published_once(hub, mode, publish_result_files(destination, state, result, access))
     assert len(refused) == 1
     assert exchanges(hub) == 2

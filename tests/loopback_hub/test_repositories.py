@@ -187,10 +187,9 @@ def test_last_commit_of_each_file(hub: LoopbackHub, pickled: Path) -> None:
 
 
 def test_folder_is_deleted_with_its_files(hub: LoopbackHub, tmp_path: Path) -> None:
-    hub.add("org/model", write(tmp_path / "model", a__b="1", a__c__d="2", ab="3"))
-    client(hub).create_commit(
-        "org/model", [CommitOperationDelete("a", is_folder=False)], commit_message="Delete a folder as a file"
-    )
+    hub.add("org/model", write(tmp_path / "model", a__b="1", a__c__d="2", ab="3", e__f="4"))
+    deleted = [CommitOperationDelete("a", is_folder=False), CommitOperationDelete("e/")]
+    client(hub).create_commit("org/model", deleted, commit_message="Delete a folder as a file, and another one")
     assert client(hub).list_repo_files("org/model") == ["ab"]
 
 
