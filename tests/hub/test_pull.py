@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -357,6 +360,26 @@ def test_interrupted_transfer_is_resumed(hub: LoopbackHub, model: MakeModel, mon
     size = (folder / "model.safetensors").stat().st_size
     assert [size - 3000 - begins[0] < 100, size - 20 - begins[1] < 100, len(begins)] == [True, True, 2]
     assert (pulled / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_signal_ends_a_slow_download(hub: LoopbackHub, model: MakeModel, client_settings: Path) -> None:
+    """A file of gigabytes may arrive for an hour."""
+    hub.add("org/model", model())
+    asked = threading.Event()
+
+    def respond(request: Request) -> Canned:
+        if request.method == "GET" and request.path.endswith(".safetensors"):
+            asked.set()
+            time.sleep(20)
+        return forward(hub.endpoint, request)
+
+    with CannedHub(respond) as front:
+        variables = {"HF_ENDPOINT": front.endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_CACHE": str(client_settings)}
+        command = [sys.executable, "-c", SCRIPT, "main"]
+        with subprocess.Popen(command, env=os.environ | variables, stderr=subprocess.PIPE, text=True) as process:
+            assert asked.wait(30)
+            process.send_signal(signal.SIGINT)
+            assert "KeyboardInterrupt" in process.communicate(timeout=10)[1]
 
 
 def test_short_file_is_downloaded_again(hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
