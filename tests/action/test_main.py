@@ -59,7 +59,7 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.package = root / "installed" / "antidote_ci"
-        self.workspace = root / "workspace"
+        self.workspace = root / "work space"
         self.output = root / "output"
         self.summary = root / "summary"
         self.in_github = "true"
@@ -298,7 +298,7 @@ def test_summary_is_read_where_the_container_has_it(place: Workspace) -> None:
     place.variables = {"GITHUB_WORKSPACE": str(place.workspace.parent)}
     place.plan({"out/report.json": json.dumps(REPORT), "out/summary.md": "# Summary\n"}, 0)
     place.run(model="org/name", out=f"{place.workspace}/out")
-    assert place.outputs()["report-json"] == "workspace/out/report.json"
+    assert place.outputs()["report-json"] == "work space/out/report.json"
     assert place.summary.read_text().startswith("# Summary\n")
 
 
