@@ -31,10 +31,11 @@ for word in arguments:
     elif word == "--volume":
         outside, _, inside = next(arguments).partition(":")
         mounts[inside] = outside
+    elif word == "--workdir":
+        workspace = mounts[next(arguments)]
 # What lies at its own place in a container lies where it was mounted from here.
 for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
     environ[name] = mounts[environ[name]]
-workspace = mounts["/github/workspace"]
 sys.exit(subprocess.run([sys.executable, "-m", "action"], env=environ, cwd=workspace).returncode)
 """
 HOSTILE = ['"; exit 9; "', "$(exit 9)", "`exit 9`", "a\nb --privileged", "--env=A=B", "'", "${PATH}", "a b", "\\"]
@@ -78,6 +79,7 @@ def start(tmp_path: Path, given: dict[str, str], code: int = 0, **host: str) -> 
         "GITHUB_OUTPUT": str(place.output),
         "GITHUB_STEP_SUMMARY": str(place.summary),
         "GITHUB_REPOSITORY": "org/name",
+        "RUNNER_TEMP": str(tmp_path / "temp"),
         "RUNNER_TOOL_CACHE": str(tmp_path / "tools"),
         "HF_ENDPOINT": "http://127.0.0.1:1",
     }
@@ -113,6 +115,16 @@ def test_folders_of_the_host_do_not_name_any_in_the_container(tmp_path: Path) ->
     _, argv, seen = start(tmp_path, {"model": "org/name"}, 0, **host)
     assert not set(host) & set(seen["environ"])
     assert not [each for each in argv if "/host/" in each]
+
+
+def test_folders_that_inputs_can_name_have_the_same_paths_in_the_container(tmp_path: Path) -> None:
+    """`${{ github.workspace }}` and `${{ runner.temp }}` are paths of the host, which nothing translates."""
+    out = f"{tmp_path}/work space/out"
+    _, argv, seen = start(tmp_path, {"model": "org/name", "out": out})
+    for folder in (tmp_path / "work space", tmp_path / "temp"):
+        assert f"{folder}:{folder}" in argv
+    assert f"--out={out}" in seen["argv"]
+    assert seen["environ"]["GITHUB_WORKSPACE"] == argv[argv.index("--workdir") + 1] == f"{tmp_path}/work space"
 
 
 def test_a_cache_is_mounted_by_its_whole_path(tmp_path: Path) -> None:
