@@ -17,6 +17,7 @@ from loopback_hub.records import MAIN, Commit, FileEntry
 from loopback_hub.store import HubStore, is_path
 from loopback_hub.xet import TOKEN_SECONDS
 
+TreeItem = dict[str, object]
 OFFICIAL_BENCHMARK = "benchmark:official"
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 SAFE_REPOSITORY = {"scansDone": True, "filesWithIssues": []}
@@ -177,9 +178,6 @@ def _parse_range(text: str, size: int) -> tuple[int, int]:
     if start >= end:
         raise HttpError(416, f"cannot serve {text!r} of {size} bytes")
     return start, end - start
-
-
-TreeItem = dict[str, object]
 
 
 def list_tree(store: HubStore, request: HttpRequest, name: str, revision: str, path: str = "") -> HttpResponse:
