@@ -5,7 +5,6 @@ import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def main() -> int:
     try:
         arguments = inputs.cli_arguments(os.environ)
     except ValueError as error:
-        return finish_step(None, USAGE, inputs.output_folder(os.environ), [str(error)])
+        return finish_step(None, USAGE, Path(inputs.output_folder(os.environ)), [str(error)])
     return run_action(arguments, os.environ)
 
 
@@ -52,16 +51,16 @@ def run_action(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except (OSError, ValueError) as error:
         report, exit_code = None, exit_code or INFRASTRUCTURE
         errors = [f"{out / 'report.json'} cannot be read: {error}", *errors]
-    return finish_step(report, exit_code, outputs.find_on_machine(str(out), environ), errors)
+    return finish_step(report, exit_code, out, errors)
 
 
-def finish_step(report: dict[str, Any] | None, exit_code: int, out: str, errors: Sequence[str]) -> int:
+def finish_step(report: dict[str, Any] | None, exit_code: int, out: Path, errors: Sequence[str]) -> int:
     """Print the annotation and write the outputs. Returns the exit code of the step: 3 when only writing failed."""
     if exit_code != 0:
         print_line(outputs.build_annotation(report, exit_code, errors))
     summary = read_summary(report, out)
     try:
-        write_outputs(report, exit_code, out, summary)
+        write_outputs(report, exit_code, outputs.find_on_machine(str(out), os.environ), summary)
     except OSError as error:
         exit_code = exit_code or INFRASTRUCTURE
         print_line(outputs.build_annotation(None, exit_code, [f"the step's outputs cannot be written: {error}"]))
@@ -96,22 +95,39 @@ def give_to_runner(folder: Path, environ: Mapping[str, str]) -> None:
     """Make what root has written to a folder of the runner belong to the owner of the workspace.
 
     A container action is root and the runner is not, so later steps could neither cache files of mode 0600, of which
-    huggingface_hub writes some, nor remove anything. Links are not followed.
+    huggingface_hub writes some, nor remove anything. Links are not followed. A warning says what still belongs to root.
     """
     mounted = [environ[name] for name in ("GITHUB_WORKSPACE", "RUNNER_TEMP") if environ.get(name)]
     path = Path(os.path.realpath(folder))
-    if os.geteuid() != 0 or not any(path.is_relative_to(name) for name in mounted):
+    if os.geteuid() != 0 or file_stamp(path) is None or not any(path.is_relative_to(name) for name in mounted):
         return
-    with suppress(OSError):  # a file system without owners
+    failures: list[OSError] = []
+    try:
         owner = Path(mounted[0]).stat()
-        for _, folders, files, parent in os.fwalk(path):
+        for place, folders, files, parent in os.fwalk(path, onerror=failures.append):
             for name in (*folders, *files, "."):
-                if os.stat(name, dir_fd=parent, follow_symlinks=False).st_uid == 0:
-                    os.chown(name, owner.st_uid, owner.st_gid, dir_fd=parent, follow_symlinks=False)
+                failures += change_owner_of_root(name, place, parent, owner)
+    except OSError as error:
+        failures.append(error)
+    if failures:
+        text = f"{len(failures)} files or folders of {folder} still belong to root, and later steps may not be able to"
+        print_line(log.warning_command(f"{text} read or remove them: {failures[0]}"))
+
+
+def change_owner_of_root(name: str, place: str, parent: int, owner: os.stat_result) -> list[OSError]:
+    """Give a file of root in the open folder `parent`, whose path is `place`, to `owner`. Returns what prevented it."""
+    try:
+        if os.stat(name, dir_fd=parent, follow_symlinks=False).st_uid == 0:
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:  # removed in the meantime
+        return []
+    except OSError as error:
+        return [OSError(error.errno, error.strerror, os.path.normpath(f"{place}/{name}"))]
+    return []
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:
-    """Inode and time of a file, to recognise a report that an earlier step left; None when there is no file."""
+    """Inode and time of a file, to recognise a report that an earlier step left; None when it cannot be reached."""
     try:
         status = path.stat()
     except OSError:  # the run itself reports a folder that cannot be used
@@ -130,9 +146,9 @@ def load_report(path: Path, before: tuple[int, int] | None) -> dict[str, Any] | 
     return report
 
 
-def read_summary(report: dict[str, Any] | None, out: str) -> str:
+def read_summary(report: dict[str, Any] | None, out: Path) -> str:
     """`summary.md` of this run with links; empty without a report."""
-    file = Path(out) / "summary.md"
+    file = out / "summary.md"
     if report is None or not file.is_file() or file.is_symlink():
         return ""
     text = file.read_text(encoding="utf-8", errors="replace")
@@ -141,7 +157,10 @@ def read_summary(report: dict[str, Any] | None, out: str) -> str:
 
 
 def write_outputs(report: dict[str, Any] | None, exit_code: int, out: str, summary: str) -> None:
-    """Write the outputs of the Action to GITHUB_OUTPUT, and append the summary to GITHUB_STEP_SUMMARY."""
+    """Write the outputs of the Action to GITHUB_OUTPUT, and append the summary to GITHUB_STEP_SUMMARY.
+
+    `out` is the output folder as later steps find it.
+    """
     values = outputs.build_outputs(report, exit_code, out)
     append_to_file("GITHUB_OUTPUT", outputs.render_outputs(values, secrets.token_hex(16)))
     if summary:

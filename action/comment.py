@@ -60,7 +60,8 @@ def update_comment(text: str, model: str, environ: Mapping[str, str]) -> str | N
     body = cut_body(f"{marker}\n{text}")
     try:
         for comment in _list_comments(f"{address}/{number}/comments", token):
-            if comment["user"]["login"] == AUTHOR and comment["body"].startswith(marker):
+            # GitHub names no user for the comment of an account that was deleted.
+            if (comment["user"] or {}).get("login") == AUTHOR and comment["body"].startswith(marker):
                 if comment["body"] != body:
                     _send("PATCH", f"{address}/comments/{int(comment['id'])}", token, body)
                 return None

@@ -115,7 +115,7 @@ def cut_summary(text: str, used: int = 0) -> str:
     return whole_lines.decode("utf-8") + SUMMARY_CUT
 
 
-def build_annotation(report: Report | None, exit_code: int, errors: Sequence[str] = ()) -> str:
+def build_annotation(report: Report | None, exit_code: int, errors: Sequence[str]) -> str:
     """The annotation of a run that did not exit 0: its error, the meaning of the exit code, and the reason.
 
     `errors` are the error, its cause and its hint, one line each.

@@ -16,6 +16,8 @@ ANYONE = Credential("demo", "", "all")
 OK = 200
 DISABLED = "Access to this resource is disabled."
 """The client recognises a disabled repository by this text."""
+ROLES = {"all": "write", "write": "write", "read": "read", "fine-grained": "fineGrained"}
+PERMISSIONS = ["repo.content.read", "repo.write", "discussion.write"]
 
 
 def add_credential(store: HubStore, credential: Credential) -> None:
@@ -153,10 +155,6 @@ def require_writer(store: HubStore, request: HttpRequest, name: str) -> Reposito
     if not may_write(require_credential(store, request), repository):
         raise HttpError(403, f"Forbidden: this token may not write to {name}")
     return repository
-
-
-ROLES = {"all": "write", "write": "write", "read": "read", "fine-grained": "fineGrained"}
-PERMISSIONS = ["repo.content.read", "repo.write", "discussion.write"]
 
 
 def whoami(store: HubStore, request: HttpRequest) -> HttpResponse:

@@ -25,6 +25,12 @@ from loopback_hub.records import (
 )
 from loopback_hub.store import HubStore
 
+logger = logging.getLogger(__name__)
+
+WAITS = (0.1, 0.2, 0.4, 0.8)
+"""Seconds between the attempts. Whether the real Hub repeats a delivery is not documented."""
+ANSWER_SECONDS = 5
+
 
 def is_watched_by(event: RepositoryEvent, webhook: StoredWebhook, accounts: Accounts) -> bool:
     """Whether the webhook watches the repository and its owner may read it."""
@@ -105,13 +111,6 @@ def _comment(repository: Repository, discussion: Discussion, comment: CommentEve
         "hidden": False,
         "url": {"web": f"{endpoint}/{repository.id}/discussions/{discussion.number}#{comment.id}"},
     }
-
-
-logger = logging.getLogger(__name__)
-
-WAITS = (0.1, 0.2, 0.4, 0.8)
-"""Seconds between the attempts. The real Hub waits longer and retries more often."""
-ANSWER_SECONDS = 5
 
 
 @dataclass(frozen=True)

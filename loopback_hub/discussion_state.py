@@ -21,11 +21,16 @@ from loopback_hub.records import (
 )
 from loopback_hub.store import HubStore, UnknownRevision
 
+Files = dict[str, FileEntry]
 HTML_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
 class UnknownDiscussion(LookupError):
     """The repository has no discussion or comment of this number."""
+
+
+class MergeConflict(Exception):
+    """The pull request is not open, or main has changed the same files."""
 
 
 def find_discussion(repository: Repository, number: int) -> Discussion:
@@ -134,13 +139,6 @@ def _next_id(repository: Repository, discussion: Discussion) -> str:
     """Return the id of the next event: 24 hex digits, like on the Hub."""
     key = f"{repository.id} {discussion.number} {len(discussion.events)}".encode()
     return hashlib.sha256(key).hexdigest()[:24]
-
-
-Files = dict[str, FileEntry]
-
-
-class MergeConflict(Exception):
-    """The pull request is not open, or main has changed the same files."""
 
 
 def add_pull_request(

@@ -14,8 +14,11 @@ from loopback_hub.store import (
     UnknownRevision,
 )
 
+AUTHOR = "demo"
+"""The author of commits that are made without a request."""
 
-def commit_folder(store: HubStore, settings: Repository, folder: Path, author: str = "demo") -> str:
+
+def commit_folder(store: HubStore, settings: Repository, folder: Path) -> str:
     """Commit exactly the files of `folder` to main and return the commit id; no new commit if nothing changed.
 
     An existing repository takes only gating and visibility from `settings`.
@@ -29,14 +32,14 @@ def commit_folder(store: HubStore, settings: Repository, folder: Path, author: s
         try:
             old = store.repository(settings.id)
         except (UnknownRepository, MovedRepository):  # the name is free
-            create_repository(store, settings, f"Upload {folder.name}", author, files)
+            create_repository(store, settings, f"Upload {folder.name}", AUTHOR, files)
             return store.repository(settings.id).refs[MAIN]
         repository = replace(old, gated=settings.gated, private=settings.private, disabled=settings.disabled)
         head = store.commit(repository.id, MAIN)
         store.save(repository)
         if head.files == files:
             return head.revision
-        commit = store.write_commit(repository.id, head.revision, f"Upload {folder.name}", "", author, files)
+        commit = store.write_commit(repository.id, head.revision, f"Upload {folder.name}", "", AUTHOR, files)
         move_ref(store, repository, MAIN, commit.revision)
     return commit.revision
 

@@ -17,7 +17,7 @@ from loopback_hub.faults import Fault, FaultInjector, HangUp, replacement_respon
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse
 from loopback_hub.records import Credential, Gate, Repository, Rights, TrustedPublisher, utc_now
 from loopback_hub.routes import ROUTES
-from loopback_hub.store import TOKEN_SECONDS, HubStore
+from loopback_hub.store import HubStore
 from loopback_hub.strictness import Strictness
 
 logger = logging.getLogger(__name__)
@@ -32,24 +32,19 @@ class LoopbackHub:
     def __init__(
         self,
         root: Path,
-        port: int = 0,
-        faults: FaultInjector | None = None,
         page_size: int = 1000,
         jobs: bool = False,
-        token_seconds: int = TOKEN_SECONDS,
         strictness: Strictness | None = None,
     ) -> None:
-        """Prepare the server; `with` starts it.
+        """Prepare the server on a free port; `with` starts it.
 
-        `port` 0 selects a free port. With `jobs`, submitted Jobs run as processes. See HubStore for `page_size`,
-        `token_seconds` and `strictness`.
+        With `jobs`, submitted Jobs run as processes. See HubStore for `page_size` and `strictness`.
         """
-        self.store = HubStore(root, page_size, token_seconds, strictness)
-        self.faults = faults
-        self.request_hook: RequestHook = _no_hook
-        self._server = _Server(self, port)
-        self.port: int = self._server.server_address[1]
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.store = HubStore(root, page_size, strictness)
+        self.faults: FaultInjector | None = None
+        self.request_hook: RequestHook = lambda *_: None
+        self._server = _Server(self)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self.deliveries = DeliveryWorker(self.store, self.endpoint)
         self.store.jobs.environment = self.environment
@@ -139,10 +134,6 @@ class LoopbackHub:
         self._server.hang_up()
 
 
-def _no_hook(moment: Literal["before", "after"], number: int, request: str) -> None:
-    """Do nothing."""
-
-
 def _is_loopback(host: str) -> bool:
     """Whether the Host header is local. This prevents DNS rebinding by web pages."""
     return host.partition(":")[0].lower() in ("127.0.0.1", "localhost")
@@ -151,12 +142,12 @@ def _is_loopback(host: str) -> bool:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, hub: LoopbackHub, port: int) -> None:
+    def __init__(self, hub: LoopbackHub) -> None:
         self.hub = hub
         self.history: list[str] = []
         self.counting = threading.Lock()
         self.connections: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__(("127.0.0.1", 0), _Handler)
 
     def next_number(self, request: str) -> int:
         """Record the request and return its number, counted from 1."""

@@ -29,8 +29,6 @@ from loopback_hub.records import Accounts, Commit, FileEntry, Repository, Reposi
 from loopback_hub.strictness import Strictness, read_strictness
 from loopback_hub.xet import XetStorage
 
-TOKEN_SECONDS = 3600
-"""Lifetime of an exchanged token on the real Hub, in seconds."""
 NAME = re.compile(r"(?:datasets/)?(?!datasets/)[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -73,23 +71,17 @@ class WebhookList:
 class HubStore:
     """The state of a loopback Hub. Changes hold the lock `writing`."""
 
-    def __init__(
-        self,
-        root: Path,
-        page_size: int = 1000,
-        token_seconds: int = TOKEN_SECONDS,
-        strictness: Strictness | None = None,
-    ) -> None:
+    def __init__(self, root: Path, page_size: int = 1000, strictness: Strictness | None = None) -> None:
         """Open or create the store in `root`.
 
-        `page_size` is the number of items per page of a listing. `token_seconds` is the lifetime of the token that a
-        workflow gets for its identity. `strictness` is that of the environment if it is not given.
+        `page_size` is the number of items per page of a listing. `strictness` is that of the environment if it is not
+        given.
         """
         self.blobs = BlobStore(root / "blobs")
         self.page_size = page_size
         self.strictness = read_strictness() if strictness is None else strictness
         self.xet = XetStorage(root / "xet", self.blobs) if self.strictness.has_xet else None
-        self.token_seconds = min(token_seconds, self.strictness.token_seconds or token_seconds)
+        self.token_seconds = self.strictness.token_seconds
         self.key = secrets.token_bytes(32)
         """Key for signatures. It changes with every start."""
         self.writing = threading.RLock()

@@ -11,8 +11,8 @@ VARIABLE = "LOOPBACK_HUB_VARIANT"
 class Strictness:
     """How strict this Hub is. The defaults are what we expect of the real one."""
 
-    token_seconds: int | None = None
-    """The most seconds for which the token of a workflow is valid."""
+    token_seconds: int = 3600
+    """For how long the token of a workflow is valid, in seconds."""
     workflow_whoami: int = 200
     """The status of `whoami` for the token of a workflow."""
     lists_workflows: bool = True

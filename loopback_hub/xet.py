@@ -59,8 +59,8 @@ class XetStorage:
 
     def _find_hash(self, sha256: str) -> str | None:
         for shard in self._folder.glob("xet/xorbs/shards/*.mdb"):
-            for found, xet_hash in _read_shard(shard.read_bytes()):
-                if found == sha256:
+            for file_sha256, xet_hash in _read_shard(shard.read_bytes()):
+                if file_sha256 == sha256:
                     return xet_hash
         return None
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.hub_contract import Choice, ContractResult, choose, read_choices, render_page
+from scripts.hub_contract import PRODUCTION, Choice, ContractResult, choose, read_choices, render_page
 from scripts.hub_contract.__main__ import PAGE, merge_runs, run_tests
 
 CHOICES = {
@@ -56,41 +56,44 @@ def test_choice_with_the_longest_beginning() -> None:
         choose(CHOICES, "test_b.py::test_x", False)
 
 
-def test_page_lists_used_tests_and_the_reasons_of_the_others() -> None:
+def test_page_counts_tests_and_names_failures() -> None:
     commits = Choice(True, "commits")
     results = merge_runs(
         {
             "git-lfs": [
                 ContractResult("test_a.py::test_one", commits, {"git-lfs": None}),
-                ContractResult("test_a.py::test_two[a|b]", commits, {"git-lfs": "no `x`\n  here"}),
+                ContractResult("test_a.py::test_two", commits, {"git-lfs": "no `x`\n  here"}),
                 ContractResult("test_a.py::test_three", Choice(False, "tags")),
                 ContractResult("test_a.py::test_four", Choice(False, "likes")),
             ],
             "Xet": [
-                ContractResult("test_a.py::test_two[a|b]", commits, {"Xet": None}),
-                ContractResult("test_b.py::test_five", commits, {"Xet": None}),
+                ContractResult("test_a.py::test_two", commits, {"Xet": None}),
+                ContractResult("test_b.py::test_five", Choice(True, "branches"), {"Xet": None}),
             ],
         }
     )
     page = render_page("9.9", results)
     assert "huggingface_hub==9.9" in page
     assert "5 tests: 3 are used, 2 of them pass, 1 fail." in page
-    assert [line for line in page.splitlines() if line.startswith("| `")] == [
-        "| `test_a.py::test_one` | commits | passes | not run |",
-        r"| `test_a.py::test_two[a\|b]` | commits | fails: `no 'x' here` | passes |",
-        "| `test_b.py::test_five` | commits | not run | passes |",
-        "| `test_a.py::test_four` | likes |",
-        "| `test_a.py::test_three` | tags |",
+    assert [line for line in page.splitlines() if line.startswith(("| ", "- `"))] == [
+        "| subject | git-lfs | Xet |",
+        "| --- | --- | --- |",
+        "| branches | not run | 1 of 1 pass |",
+        "| commits | 1 of 2 pass | 1 of 1 pass |",
+        "- `test_a.py::test_two`, git-lfs: `no 'x' here`",
+        "| reason | tests |",
+        "| --- | --- |",
+        "| likes | 1 |",
+        "| tags | 1 |",
     ]
 
 
-def test_page_has_the_choices_of_today() -> None:
-    rows = [line.split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
-    choices = read_choices(Path("scripts/hub_contract/choices.toml"))
-    for name, reason, *result in rows:
-        choice = choose(choices, name.strip("| `"), "production" in reason)
-        assert choice == Choice(bool(result), reason.rstrip(" |"))
-    assert len([row for row in rows if len(row) > 2]) > 100
+def test_page_has_the_subjects_of_today() -> None:
+    used, unused = PAGE.read_text(encoding="utf-8").split("## Used")[1].split("## Not used")
+    choices = read_choices(Path("scripts/hub_contract/choices.toml")).values()
+    for rows, is_used, added in ((used, True, set()), (unused, False, {PRODUCTION})):
+        subjects = {line.split(" | ")[0].removeprefix("| ") for line in rows.strip().splitlines()[2:]}
+        assert subjects == {choice.reason for choice in choices if choice.is_used == is_used} | added
 
 
 def test_used_tests_run_against_the_loopback_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
-from antidote_ci.hub.client import configure_client, create_api, printable_endpoint
+from antidote_ci.hub.client import configure_client, create_api, has_answered, printable_endpoint
 from antidote_ci.hub.client_internals import forget_exchanged
 from antidote_ci.hub.error_table import Purpose
 from antidote_ci.hub.errors import UNAUTHORIZED, is_unauthorized, retry_delay, to_antidote_error, translate_errors
-from antidote_ci.hub.retry import DEFAULT_BUDGET, RetryPolicy
+from antidote_ci.hub.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -98,7 +98,7 @@ class HubAccess:
             return str(error if ours else to_antidote_error(error, identifier, self.token, self.purpose))
 
         with translate_errors(identifier, self.token, self.purpose):
-            return self.retry_policy.call(attempt, retry_delay, describe)
+            return self.retry_policy.call(attempt, retry_delay, describe, has_answered)
 
 
 def read_access(environ: Mapping[str, str]) -> HubAccess:
@@ -160,13 +160,15 @@ def _read_token(environ: Mapping[str, str], name: str) -> str | None:
 
 def _read_retry_policy(environ: Mapping[str, str]) -> RetryPolicy:
     text = environ.get(RETRY_VARIABLE, "").strip()
+    if not text:
+        return RetryPolicy()
     try:
-        seconds = float(text) if text else DEFAULT_BUDGET
+        seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
         raise ConfigurationError(f"{RETRY_VARIABLE} is {text!r}, not a number of seconds", hint="the default is 600")
-    return RetryPolicy(seconds)
+    return RetryPolicy(seconds, first_contact_seconds=seconds)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ HASH = re.compile(r'(W/)?"?[0-9a-f]{40}([0-9a-f]{24})?"?')
 REDACTED = "[token]"
 WITHHELD = "[withheld: contains part of a token]"
 _CONFIGURATION_LOCK = threading.Lock()
+_ANSWERED: set[tuple[str, int | None]] = set()
+"""Host and port of the servers that have answered this process."""
 
 
 def read_endpoint() -> str:
@@ -74,6 +76,14 @@ def printable_endpoint() -> str:
     """The Hub's address without the credentials that HF_ENDPOINT may contain."""
     scheme, separator, rest = read_endpoint().partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def has_answered() -> bool:
+    """Whether the Hub, or a proxy in its place, has answered this process. Raises for an invalid endpoint."""
+    import httpx2
+
+    address = httpx2.URL(read_endpoint())
+    return (address.host, address.port) in _ANSWERED
 
 
 def create_api(token: str | None) -> "HfApi":
@@ -155,7 +165,7 @@ def _configure_once() -> None:
     def create_http_client() -> httpx2.Client:
         hooks: dict[str, list[Callable[..., Any]]] = {
             "request": [*request_hooks, _set_timeout],
-            "response": [_drop_invalid_headers, _raise_on_wait],
+            "response": [_note_answer, _drop_invalid_headers, _raise_on_wait],
         }
         return http_limits.create_client(REQUEST_SECONDS, event_hooks=hooks, follow_redirects=True, timeout=None)
 
@@ -227,6 +237,10 @@ def _set_timeout(request: "httpx2.Request") -> None:
     requested = request.extensions.get("timeout", {})
     own = {name: seconds for name, seconds in requested.items() if seconds is not None}
     request.extensions["timeout"] = {**TIMEOUTS, **own}
+
+
+def _note_answer(response: "httpx2.Response") -> None:
+    _ANSWERED.add((response.request.url.host, response.request.url.port))
 
 
 def _drop_invalid_headers(response: "httpx2.Response") -> None:

@@ -197,7 +197,6 @@ def _download_from_github(path: str, retry_policy: RetryPolicy) -> bytes:
 
 
 def _download_once(path: str) -> bytes:
-
     address = (os.environ.get(GITHUB_VARIABLE) or GITHUB_ADDRESS).rstrip("/")
     with (
         http_limits.create_client(REQUEST_SECONDS, timeout=30, follow_redirects=False) as client,

@@ -17,15 +17,16 @@ from antidote_ci.hub import error_table
 from antidote_ci.hub.client import printable_endpoint, redact_secrets, requested_wait
 from antidote_ci.hub.error_table import HubErrorMeaning, Purpose
 
-NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 UNAUTHORIZED = 401
 MAX_READ, MAX_SHOWN = 10_000, 300
 """The number of characters of a message that are read, and that are shown."""
 STORAGE_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
 """The status in a message of the Xet client, which raises built-in exceptions."""
-SIZE_DIFFERS = "Consistency check failed"
-BAD_CARD = "Invalid metadata in README.md"
-STORAGE_REFUSED = "LFS batch API returned errors"
+SIZE_MESSAGE = "Consistency check failed"
+CARD_MESSAGE = "Invalid metadata in README.md"
+STORAGE_MESSAGE = "LFS batch API returned errors"
+"""The beginnings of messages by which exceptions of the client are told apart."""
 
 
 @dataclass(frozen=True)
@@ -181,18 +182,18 @@ def _diagnose_connection(error: Exception, purpose: Purpose) -> Diagnosis | None
             return Diagnosis(error_table.NOT_REACHED, detail)
         case errors.XetDownloadError():
             return Diagnosis(error_table.STORAGE, detail)
-        case ValueError() if BAD_CARD in str(error):
+        case ValueError() if CARD_MESSAGE in str(error):
             return Diagnosis(error_table.BAD_CARD, str(error))
-        case ValueError() if STORAGE_REFUSED in str(error):
+        case ValueError() if STORAGE_MESSAGE in str(error):
             return Diagnosis(error_table.STORAGE_REFUSED, str(error))
         case OSError() | RuntimeError() if (status := _storage_status(error)) is not None:
             meaning = error_table.NO_XET if status == 404 else meaning_of_status(status, purpose)
             return Diagnosis(meaning, detail, status)
         case ConnectionError():
             return Diagnosis(error_table.NOT_REACHED, detail)
-        case OSError() if error.errno in NOT_WRITTEN:
+        case OSError() if error.errno in WRITE_ERRNOS:
             return Diagnosis(error_table.NOT_WRITTEN, detail)
-        case OSError() if SIZE_DIFFERS in str(error):
+        case OSError() if SIZE_MESSAGE in str(error):
             return Diagnosis(error_table.CUT_SHORT, detail)
         case OSError():
             return Diagnosis(error_table.NOT_TRANSFERRED, detail)

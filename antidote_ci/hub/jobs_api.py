@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from antidote_ci.hub.access import HubAccess, read_name
+from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import printable_endpoint
 
 if TYPE_CHECKING:
@@ -86,11 +86,6 @@ class Job:
         return self.stage not in ENDED_STAGES
 
 
-def read_account_name(access: HubAccess) -> str:
-    """The name of the account of the token."""
-    return read_name(access, "Jobs")
-
-
 def list_hardware(access: HubAccess) -> list[Hardware]:
     """All flavors that the Hub offers."""
     return access.request("Jobs", lambda client: [to_hardware(info) for info in client.list_jobs_hardware()])
@@ -137,11 +132,11 @@ def refresh_job(access: HubAccess, job: Job) -> Job:
     )
 
 
-def wait_until_started(access: HubAccess, job: Job, sleep: Callable[[float], None] = time.sleep) -> Job:
+def wait_until_started(access: HubAccess, job: Job) -> Job:
     """Wait until the Job runs or has ended, and return its state."""
     pause = MIN_POLL_SECONDS
     while job.is_working and job.stage != "RUNNING":
-        sleep(pause)
+        time.sleep(pause)
         pause = min(2 * pause, MAX_POLL_SECONDS)
         job = refresh_job(access, job)
     return job

@@ -1,8 +1,10 @@
 """Pull a model at one commit: resolve it once, check the free disk space, then download and check every file."""
 
 import glob
+import queue
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,11 +111,45 @@ def download_snapshot(remote: RemoteRepository, access: HubAccess, progress: OnP
         missing = [file for file in remote.files if file.path not in checked]
         for file in missing:
             counter.begin(file.path, _cached_bytes(remote, file))
-        with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
-            list(pool.map(partial(fetch, client), missing))
+        _call_parallel(partial(fetch, client), missing)
         return folder
 
-    return access.request(remote.id, fetch_missing)
+    try:
+        return access.request(remote.id, fetch_missing)
+    finally:
+        counter.stop()
+
+
+def _call_parallel(fetch: Callable[[RemoteFile], None], files: Sequence[RemoteFile]) -> None:
+    """Call `fetch` for each file in PARALLEL_DOWNLOADS threads. Raises the first error, after the threads have ended.
+
+    After a signal it does not wait for them: a large file would delay the end of the process by minutes.
+    """
+    waiting, results = deque(files), queue.SimpleQueue[Exception | None]()
+
+    def work() -> None:
+        error = None
+        while waiting and error is None:
+            try:
+                file = waiting.popleft()
+            except IndexError:  # another thread has taken the last file
+                break
+            try:
+                fetch(file)
+            except Exception as raised:  # noqa: BLE001 - raised again in the calling thread
+                error = raised
+                waiting.clear()
+        results.put(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(PARALLEL_DOWNLOADS, len(files)))]
+    for thread in threads:
+        thread.start()
+    try:
+        errors = [error for error in [results.get() for _ in threads] if error is not None]
+    finally:
+        waiting.clear()
+    if errors:
+        raise errors[0]
 
 
 class _DownloadProgress:
@@ -124,7 +160,13 @@ class _DownloadProgress:
         self._progress = progress
         self._received: dict[str, int] = {}
         self._checked = 0
+        self._is_stopped = False
         self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """Let every download that still runs end with an exception: a signal has ended the pull."""
+        with self._lock:
+            self._is_stopped = True
 
     def begin(self, path: str, received: int) -> None:
         with self._lock:
@@ -132,6 +174,8 @@ class _DownloadProgress:
 
     def receive(self, path: str, size: int) -> None:
         with self._lock:
+            if self._is_stopped:
+                raise RuntimeError("the pull has ended")
             self._received[path] += size
             self._progress(Progress("download", sum(self._received.values()), self._total))
 

@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 
 _PART = r"\w(?:[\w.-]{0,94}\w)?"
 NAME = re.compile(rf"(?!.*(?:--|\.\.)){_PART}(?:/{_PART})?(?<!\.git)", re.ASCII)
-"""Names of repositories as the Hub allows them. Old repositories have no organisation: `gpt2`."""
+"""Names of repositories as the Hub allows them. They cannot leave a folder, and are safe in a shell or a log. Old
+repositories have no organisation: `gpt2`."""
 MAX_FILES = 2_000
 """More files than the shards of any model that can be loaded here."""
 MAX_FILE_BYTES = 1 << 50

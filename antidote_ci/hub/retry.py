@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_BUDGET = 600.0
 """Seconds. The client alone retries for about 30 seconds."""
+FIRST_CONTACT_BUDGET = 60.0
+"""Seconds, until the server has answered once: before that, a wrong address is more likely than an outage."""
 FIRST_DELAY = 1.0
 MAX_DELAY = 60.0
 """The longest pause in seconds between two attempts, unless the server asks for a longer one."""
@@ -25,25 +27,29 @@ MAX_DOUBLINGS = 10
 class RetryPolicy:
     """Repeats a failed call after a random, exponentially growing pause, until a time budget is used up.
 
-    `seconds` is the budget, counted from the first failure. Tests replace `clock`, `sleep` and `random`.
+    `seconds` is the budget, counted from the first failure, and `first_contact_seconds` that of a server which has
+    never answered. Tests replace `clock`, `sleep` and `random`.
     """
 
     seconds: float = DEFAULT_BUDGET
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     random: Callable[[], float] = random.random
+    first_contact_seconds: float = FIRST_CONTACT_BUDGET
 
     def call(
         self,
         attempt: Callable[[], Answer],
         retry_delay: Callable[[Exception], float | None],
         describe: Callable[[Exception], str] = lambda error: type(error).__name__,
+        has_answered: Callable[[], bool] = lambda: True,
     ) -> Answer:
         """Return `attempt()`, and repeat it after transient exceptions while the budget lasts.
 
         `retry_delay` returns the minimum number of seconds before the next attempt, or None for an exception that is
-        not transient. `describe` summarises an exception for the log. The budget starts with the first failure.
-        Raises the last exception, with a note about the number of attempts, when the budget does not allow another.
+        not transient. `describe` summarises an exception for the log. `has_answered`: whether the server has answered
+        this process. The budget starts with the first failure. Raises the last exception, with a note about the number
+        of attempts, when the budget does not allow another.
         """
         first_failure, failures = None, 0
         while True:
@@ -56,7 +62,8 @@ class RetryPolicy:
                 failures += 1
                 now = self.clock()
                 first_failure = now if first_failure is None else first_failure
-                left = first_failure + self.seconds - now
+                budget = self.seconds if has_answered() else min(self.seconds, self.first_contact_seconds)
+                left = first_failure + budget - now
                 backoff = min(MAX_DELAY, FIRST_DELAY * 2 ** min(failures - 1, MAX_DOUBLINGS))
                 pause = max(delay, self.random() * backoff)
                 if pause > left:

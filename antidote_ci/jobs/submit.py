@@ -106,9 +106,15 @@ def run_as_job(command: Command, config: RunConfig, console: Console) -> Report:
             _cancel_job(plan, job, token)
         raise
     except AntidoteError as error:
-        if job is None:
+        if job is not None:
+            hint = f"the Job {job.id} may still run and cost money: run the same command again, or end it at {job.url}"
+        elif error.passing:
+            hint = (
+                "a Job may have started, and cost money: run the same command again, which follows it, or check your "
+                "Jobs on the Hub"
+            )
+        else:
             raise
-        hint = f"the Job {job.id} may still run and cost money: run the same command again, or end it at {job.url}"
         raise type(error)(error.what, cause=error.cause, hint=hint) from None
     return job_results.restore_output(job, result, plan.job_spec, config)
 
@@ -119,7 +125,7 @@ def _plan_submission(command: Command, config: RunConfig) -> Submission:
     remote = pull.resolve_revision(config.model, config.revision, resolve.pull_access())
     spec = job_spec.build_job_spec(command, config, remote.revision, os.environ)
     job_secrets = job_spec.collect_secrets(command, config.policy, os.environ)
-    account = jobs_api.read_account_name(submitting)
+    account = access.read_name(submitting, "Jobs")
     base = _read_adapter_base(remote)
     estimate = job_estimate.estimate_cost(
         command,

@@ -64,11 +64,6 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
     """The application. It publishes no API documentation and holds no state."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, dependencies=[Depends(_limit_headers)])
 
-    def require_owner(request: Request, basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)]) -> None:
-        secret = request.headers.get(SECRET_HEADER) if basic is None else basic.password
-        if not is_correct_secret(secret, serving.secret):
-            raise HTTPException(401, headers={"WWW-Authenticate": 'Basic realm="antidote-ci"'})
-
     @app.post("/webhook")
     async def webhook(request: Request) -> Response:
         body = await _read_body(request)
@@ -99,6 +94,26 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
     def ready() -> Response:
         return JSONResponse({"status": "ready"}) if queue.is_ready() else JSONResponse({"status": "not ready"}, 503)
 
+    _add_pages(app, serving, queue)
+
+    @app.exception_handler(InfrastructureError)
+    async def database_failed(_request: Request, _error: InfrastructureError) -> Response:
+        """A delivery that is lost is found when the heads of the allowed models are read next."""
+        return JSONResponse(
+            {"detail": "the database cannot be used"}, 503, headers={"Retry-After": RETRY_AFTER_SECONDS}
+        )
+
+    return app
+
+
+def _add_pages(app: FastAPI, serving: ServiceSettings, queue: RunQueue) -> None:
+    """Add the routes for the owner, which require the secret."""
+
+    def require_owner(request: Request, basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)]) -> None:
+        secret = request.headers.get(SECRET_HEADER) if basic is None else basic.password
+        if not is_correct_secret(secret, serving.secret):
+            raise HTTPException(401, headers={"WWW-Authenticate": 'Basic realm="antidote-ci"'})
+
     @app.get("/", dependencies=[Depends(require_owner)])
     def runs() -> Response:
         running, waiting, ended = (queue.list_latest(state, page.MAX_RUNS) for state in ("running", "waiting", "ended"))
@@ -123,15 +138,6 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
         return StreamingResponse(
             _read_chunks(opened, size), media_type=media_type, headers=PAGE_HEADERS | {"Content-Length": str(size)}
         )
-
-    @app.exception_handler(InfrastructureError)
-    async def database_failed(_request: Request, _error: InfrastructureError) -> Response:
-        """A delivery that is lost is found when the heads of the allowed models are read next."""
-        return JSONResponse(
-            {"detail": "the database cannot be used"}, 503, headers={"Retry-After": RETRY_AFTER_SECONDS}
-        )
-
-    return app
 
 
 async def _limit_headers(request: Request) -> None:

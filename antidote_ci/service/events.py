@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.hub.remote import NAME
 from antidote_ci.records import COMMIT
 from antidote_ci.service.records import IgnoredEvent, RefUpdate, RunRequest, WebhookEvent
 
@@ -22,9 +23,6 @@ PAYLOAD_VARIABLE, REPOSITORY_VARIABLE = "WEBHOOK_PAYLOAD", "WEBHOOK_REPO_ID"
 """Set by the Hub in Jobs that a webhook starts: https://huggingface.co/docs/hub/jobs-webhooks"""
 SEPARATORS = re.compile(r"[,\s]+")
 WORD = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
-_PART = r"(?!.*(?:\.\.|--|\.git(?:/|\Z)))[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"
-NAME = re.compile(rf"{_PART}(?:/{_PART})?", re.ASCII)
-"""Repository names as the Hub allows them: they cannot leave a folder, and are safe in a shell or a log."""
 
 
 class BadPayload(ValueError):

@@ -1,7 +1,7 @@
 """The service's pages: its requests, and the latest report of each model. HTML without scripts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from antidote_ci import __version__
@@ -26,23 +26,6 @@ OUTCOME_NAMES = {
     "gone": "Gone",
     "error": "Error",
 }
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """A row of a table, as text. `folder` is the run's folder name in URLs."""
-
-    repository: str
-    revision: str
-    folder: str
-    asked: str
-    state: str = ""
-    end: str = ""
-    reason: str = ""
-    took: str = ""
-    has_report: bool = False
-    has_log: bool = False
-    published: str | None = None
 
 
 def render_runs_page(
@@ -91,28 +74,28 @@ def render_models_page(ended: Sequence[RunRecord], settings: RunSettings) -> str
     return render_history_page(list(entries.values()), failures)
 
 
-def _run_row(record: RunRecord, serving: ServiceSettings) -> RunRow:
+def _run_row(record: RunRecord, serving: ServiceSettings) -> dict[str, object]:
+    """The texts of a row, by their names in the template. `folder` is the run's folder name in URLs."""
     request, outcome = record.request, record.outcome
     folder = run_folder(request, serving.run_settings)
-    row = RunRow(
-        request.repository,
-        short_sha(request.revision),
-        folder.name,
-        _format_time(record.requested_at),
-        has_log=(folder / LOG_FILE).is_file(),
-    )
+    row: dict[str, object] = {
+        "repository": request.repository,
+        "revision": short_sha(request.revision),
+        "folder": folder.name,
+        "asked": _format_time(record.requested_at),
+        "has_log": (folder / LOG_FILE).is_file(),
+    }
     if outcome is None:
         return row
-    url = outcome.url if outcome.url is not None and outcome.url.startswith(("https://", "http://")) else None
-    return replace(
-        row,
-        state=outcome.state,
-        end=OUTCOME_NAMES[outcome.state],
-        reason=outcome.reason,
-        took=_format_duration(outcome.seconds),
-        has_report=outcome.report is not None,
-        published=url,
-    )
+    is_address = outcome.url is not None and outcome.url.startswith(("https://", "http://"))
+    return row | {
+        "state": outcome.state,
+        "end": OUTCOME_NAMES[outcome.state],
+        "reason": outcome.reason,
+        "took": _format_duration(outcome.seconds),
+        "has_report": outcome.report is not None,
+        "published": outcome.url if is_address else None,
+    }
 
 
 def _format_count(records: Sequence[RunRecord]) -> str:

@@ -94,9 +94,12 @@ class RunQueue:
                 self._wait(0)
                 submitted += self._store.submit(request) == "accepted"
         except AntidoteError as error:
-            passing = isinstance(error, InfrastructureError)
             logger.warning("the heads of the models cannot be read: %s", error.what)
+            passing = isinstance(error, InfrastructureError)
             return self._settings.retry_pauses[-1] if passing else SECONDS_BETWEEN_HEADS
+        except Exception as error:  # noqa: BLE001 - without this thread, a lost delivery would never be noticed
+            logger.error("the heads of the models cannot be read: %s", _describe_unexpected(error))
+            return SECONDS_BETWEEN_HEADS
         if submitted:
             logger.info("accepted the heads of %s without a verdict", pluralize(submitted, "model"))
         return SECONDS_BETWEEN_HEADS
@@ -118,7 +121,7 @@ class RunQueue:
         except AntidoteError as error:
             result = RunOutcome("error", error.what)
         except Exception as error:  # noqa: BLE001 - a request without an outcome would block its repository
-            result = RunOutcome("error", redact_secrets(f"unexpected {type(error).__name__}: {error}", None))
+            result = RunOutcome("error", _describe_unexpected(error))
         newer = result.request if isinstance(result, NewerCommit) else None
         outcome = result if isinstance(result, RunOutcome) else _superseded(request, result.request)
         logger.info("%s: %s", _describe(request), flatten(f"{outcome.state}, {outcome.reason}"))
@@ -190,6 +193,10 @@ def _superseded(request: RunRequest, newer: RunRequest) -> RunOutcome:
     if newer.policy != request.policy:
         return RunOutcome("superseded", "the policy has changed since")
     return RunOutcome("superseded", f"main has moved on to {newer.revision[:12]}")
+
+
+def _describe_unexpected(error: Exception) -> str:
+    return redact_secrets(f"unexpected {type(error).__name__}: {error}", None)
 
 
 def _describe(request: RunRequest) -> str:

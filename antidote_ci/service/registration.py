@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import jobs_api, webhooks
-from antidote_ci.hub.access import HubAccess, jobs_access, webhook_access
+from antidote_ci.hub.access import HubAccess, jobs_access, read_name, webhook_access
 from antidote_ci.hub.jobs_api import JobRequest
 from antidote_ci.hub.webhooks import DOMAINS, JobTemplate, Webhook, WebhookSpec
 from antidote_ci.jobs import input_bundle, job_spec
@@ -112,7 +112,7 @@ def _build_job_request(
     jobs, image = policy.jobs, job_spec.resolve_image(policy, environ)
     starts_others = jobs.flavor is None
     return JobRequest(
-        namespace=jobs.namespace or jobs_api.read_account_name(access),
+        namespace=jobs.namespace or read_name(access, "Jobs"),
         image=image,
         command=[
             *(job_spec.TOOL_LABEL, COMMAND, job_spec.POLICY_OPTION, f"--out={OUT}"),

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ The tests of huggingface_hub {version} run against the staging Hub of Hugging Fa
 behaves. Here they run, unchanged, against the [loopback Hub](loopback-hub.md), which this project wrote. The tests are
 not part of this repository.
 
-`scripts/hub_contract/choices.toml` says which of them cover what this project uses. It was written before the first
+`scripts/hub_contract/choices.toml` names the tests that cover what this project uses. It was written before the first
 run, except for `test_snapshot_download.py` and `test_xet_upload.py`. In that run 86 of 123 tests passed. The others
 showed defects of the loopback Hub, and one of publishing, which lost the files that a `.gitignore` of the source
 excludes.
@@ -82,20 +83,28 @@ def choose(choices: Mapping[str, Choice], name: str, asks_production: bool) -> C
 
 
 def render_page(version: str, results: Sequence[ContractResult]) -> str:
-    """Return the page in Markdown: the counts, the used tests with their results, and the others by reason."""
+    """Return the page in Markdown: the number of tests by subject or reason, and each used test that fails."""
     used = [result for result in results if result.choice.is_used]
     failed = [result for result in used if not result.has_passed]
-    unused = sorted(
-        (result for result in results if not result.choice.is_used), key=lambda result: result.choice.reason
-    )
-    rows = [[_code(result.name), result.choice.reason, *(_outcome(result, run) for run in RUNS)] for result in used]
+    rows = [
+        [subject, *(_count_passed([result for result in used if result.choice.reason == subject], run) for run in RUNS)]
+        for subject in sorted({result.choice.reason for result in used})
+    ]
+    reasons = Counter(result.choice.reason for result in results if not result.choice.is_used)
+    failures = [
+        f"- {_code(result.name)}, {run}: {_code(failure)}\n"
+        for result in failed
+        for run, failure in result.failures.items()
+        if failure is not None
+    ]
     parts = [
         INTRODUCTION.format(version=version),
         f"{len(results)} tests: {len(used)} are used, {len(used) - len(failed)} of them pass, {len(failed)} fail.\n",
         "## Used\n",
-        _render_table(["test", "subject", *RUNS], rows),
+        _render_table(["subject", *RUNS], rows),
+        *(["## Failures\n", "".join(failures)] if failures else []),
         "## Not used\n",
-        _render_table(["test", "reason"], [[_code(result.name), result.choice.reason] for result in unused]),
+        _render_table(["reason", "tests"], [[reason, str(reasons[reason])] for reason in sorted(reasons)]),
     ]
     return "\n".join(parts)
 
@@ -104,13 +113,11 @@ def _render_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in [titles, ["---"] * len(titles), *rows])
 
 
-def _outcome(result: ContractResult, run: str) -> str:
-    if run not in result.failures:
-        return "not run"
-    failure = result.failures[run]
-    return "passes" if failure is None else f"fails: {_code(failure)}"
+def _count_passed(results: Sequence[ContractResult], run: str) -> str:
+    failures = [result.failures[run] for result in results if run in result.failures]
+    return f"{failures.count(None)} of {len(failures)} pass" if failures else "not run"
 
 
 def _code(text: str) -> str:
-    """Return `text` as code in a cell of a table."""
-    return "`" + re.sub(r"\s+", " ", text).replace("`", "'").replace("|", r"\|") + "`"
+    """Return `text` as code on one line."""
+    return "`" + re.sub(r"\s+", " ", text).replace("`", "'") + "`"

@@ -40,6 +40,12 @@ def test_a_comment_of_somebody_else_is_not_edited(github: GitHub) -> None:
     ]
 
 
+def test_a_comment_of_a_deleted_account_is_passed_over(github: GitHub) -> None:
+    github.add("ada", "Nice")["user"] = None
+    assert comment.update_comment("Fails.", "org/model", github.environ) is None
+    assert len(github.comments) == 2
+
+
 def test_a_comment_is_found_on_a_later_page(github: GitHub) -> None:
     for _ in range(comment.PAGE):
         github.add("ada", "Nice")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 import yaml
 
 from action import inputs
-from antidote_ci import environment, errors, paths
 from tests.action.test_files import ACTION
+from tests.action.test_main import Workspace
 from tests.action.workflow_runner import parse_outputs
 
 ROOT = Path(__file__).parents[2]
@@ -32,10 +31,11 @@ for word in arguments:
     elif word == "--volume":
         outside, _, inside = next(arguments).partition(":")
         mounts[inside] = outside
+    elif word == "--workdir":
+        workspace = mounts[next(arguments)]
 # What lies at its own place in a container lies where it was mounted from here.
 for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
     environ[name] = mounts[environ[name]]
-workspace = mounts["/github/workspace"]
 sys.exit(subprocess.run([sys.executable, "-m", "action"], env=environ, cwd=workspace).returncode)
 """
 HOSTILE = ['"; exit 9; "', "$(exit 9)", "`exit 9`", "a\nb --privileged", "--env=A=B", "'", "${PATH}", "a b", "\\"]
@@ -64,32 +64,22 @@ def test_it_says_that_it_was_not_run() -> None:
 
 def start(tmp_path: Path, given: dict[str, str], code: int = 0, **host: str) -> tuple[int, list[str], dict[str, Any]]:
     """Exit code, what docker was given, and what the program in the container saw."""
-    package, programs, workspace = (tmp_path / name for name in ("installed/antidote_ci", "bin", "work space"))
-    for folder in (package, programs, workspace):
-        folder.mkdir(parents=True)
-    for name in ("output", "summary"):
-        (tmp_path / name).touch()
-    (package / "__init__.py").touch()
-    for module in (environment, errors, paths):
-        shutil.copy(str(module.__file__), package)
-    (package / "__main__.py").write_text(
-        "import json, os, pathlib, sys\n"
-        "from antidote_ci import environment\n"
-        "environment.protect()\n"
-        "seen = {'argv': sys.argv[1:], 'environ': dict(os.environ)}\n"
-        "pathlib.Path(__file__).with_name('seen.json').write_text(json.dumps(seen))\n"
-        f"sys.exit({code})\n"
-    )
+    place, programs = Workspace(tmp_path), tmp_path / "bin"
+    place.plan({}, code)
+    programs.mkdir()
+    for file in (place.output, place.summary):
+        file.touch()
     (programs / "docker").write_text(DOCKER.format(python=sys.executable))
     (programs / "docker").chmod(0o755)
     runner = {
         "PATH": f"{programs}:{os.environ['PATH']}",
-        "STAND_INS": f"{package.parent}:{ROOT}",
+        "STAND_INS": f"{place.package.parent}:{ROOT}",
         "GITHUB_ACTION_PATH": str(ROOT / "action" / "gpu"),
-        "GITHUB_WORKSPACE": str(workspace),
-        "GITHUB_OUTPUT": str(tmp_path / "output"),
-        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+        "GITHUB_WORKSPACE": str(place.workspace),
+        "GITHUB_OUTPUT": str(place.output),
+        "GITHUB_STEP_SUMMARY": str(place.summary),
         "GITHUB_REPOSITORY": "org/name",
+        "RUNNER_TEMP": str(tmp_path / "temp"),
         "RUNNER_TOOL_CACHE": str(tmp_path / "tools"),
         "HF_ENDPOINT": "http://127.0.0.1:1",
     }
@@ -100,11 +90,7 @@ def start(tmp_path: Path, given: dict[str, str], code: int = 0, **host: str) -> 
         script, env=runner | host | step | values, cwd=tmp_path, capture_output=True, timeout=30, check=False
     )
     assert done.stderr == b""
-    return (
-        done.returncode,
-        json.loads((programs / "argv.json").read_text()),
-        json.loads((package / "seen.json").read_text()),
-    )
+    return done.returncode, json.loads((programs / "argv.json").read_text()), place.seen()
 
 
 def test_the_run_is_that_of_the_container_action(tmp_path: Path) -> None:
@@ -129,6 +115,16 @@ def test_folders_of_the_host_do_not_name_any_in_the_container(tmp_path: Path) ->
     _, argv, seen = start(tmp_path, {"model": "org/name"}, 0, **host)
     assert not set(host) & set(seen["environ"])
     assert not [each for each in argv if "/host/" in each]
+
+
+def test_folders_that_inputs_can_name_have_the_same_paths_in_the_container(tmp_path: Path) -> None:
+    """`${{ github.workspace }}` and `${{ runner.temp }}` are paths of the host, which nothing translates."""
+    out = f"{tmp_path}/work space/out"
+    _, argv, seen = start(tmp_path, {"model": "org/name", "out": out})
+    for folder in (tmp_path / "work space", tmp_path / "temp"):
+        assert f"{folder}:{folder}" in argv
+    assert f"--out={out}" in seen["argv"]
+    assert seen["environ"]["GITHUB_WORKSPACE"] == argv[argv.index("--workdir") + 1] == f"{tmp_path}/work space"
 
 
 def test_a_cache_is_mounted_by_its_whole_path(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The entry point as a real process, with a fake `antidote_ci` that records its arguments and environment."""
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from action import __main__ as entry
 from antidote_ci import environment, errors, paths
 from tests.action.small_github import GitHub
 from tests.action.workflow_runner import Runner, parse_outputs
@@ -57,7 +59,7 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.package = root / "installed" / "antidote_ci"
-        self.workspace = root / "workspace"
+        self.workspace = root / "work space"
         self.output = root / "output"
         self.summary = root / "summary"
         self.in_github = "true"
@@ -254,11 +256,50 @@ def test_files_of_root_are_given_to_the_owner_of_the_workspace(place: Workspace)
     assert outside.stat().st_uid == 0
 
 
+def test_file_that_cannot_be_given_away_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """All others are given away."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).touch()
+    given: list[str] = []
+
+    def chown(name: str, *_: object, **__: object) -> None:
+        if name == "a":
+            raise FileNotFoundError(errno.ENOENT, "removed", name)
+        if name == "b":
+            raise PermissionError(errno.EPERM, "refused by the file system", name)
+        given.append(name)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "stat", lambda *_, stat=os.stat, **options: as_root(stat(*_, **options)))
+    monkeypatch.setattr(os, "chown", chown)
+    entry.give_to_runner(tmp_path, {"GITHUB_WORKSPACE": str(tmp_path)})
+    assert sorted(given) == [".", "c"]
+    (warning,) = Runner().read(capfd.readouterr().out)
+    assert warning[0] == "warning"
+    assert warning[1].startswith(f"1 files or folders of {tmp_path} still belong to root")
+    assert warning[1].endswith(f"[Errno 1] refused by the file system: '{tmp_path}/b'")
+
+
+def as_root(status: os.stat_result) -> os.stat_result:
+    return os.stat_result((*status[:4], 0, *status[5:]))
+
+
 def test_paths_of_the_report_are_those_of_the_machine(place: Workspace) -> None:
     place.variables = {"GITHUB_WORKSPACE": str(place.workspace)}
     place.plan({"out/report.json": json.dumps(REPORT)}, 0)
     place.run(model="org/name", out=f"{place.workspace}/out")
     assert place.outputs()["report-html"] == "out/report.html"
+
+
+def test_summary_is_read_where_the_container_has_it(place: Workspace) -> None:
+    """Later steps may find the folder under another path."""
+    place.variables = {"GITHUB_WORKSPACE": str(place.workspace.parent)}
+    place.plan({"out/report.json": json.dumps(REPORT), "out/summary.md": "# Summary\n"}, 0)
+    place.run(model="org/name", out=f"{place.workspace}/out")
+    assert place.outputs()["report-json"] == "work space/out/report.json"
+    assert place.summary.read_text().startswith("# Summary\n")
 
 
 def test_invalid_output_folder_is_passed_on(place: Workspace) -> None:

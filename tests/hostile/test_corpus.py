@@ -119,7 +119,7 @@ def started_programs(seen: Seen) -> list[list[str]]:
 def require_watched(seen: Seen, stage: Stage, fixture: Fixture) -> None:
     """Check that no pickle, code, framework, other host or other file was accessed."""
     assert (seen.pickled, seen.executed, seen.imported) == ([], [], [])
-    assert set(seen.connected) <= {f"127.0.0.1:{stage.hub.port}"}
+    assert set(seen.connected) <= {stage.hub.endpoint.removeprefix("http://")}
     here = [path for path in seen.opened if Path(path).is_relative_to(stage.folder)]
     assert not [path for path in here if is_pickled(path) or path.endswith(".py")]
     allowed_roots = stage.writable(fixture)

@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal, get_args
@@ -30,7 +29,7 @@ from loopback_hub.faults import FaultInjector
 from loopback_hub.records import Commit
 from loopback_hub.strictness import read_strictness
 from tests.builders import ignore
-from tests.hub.hub_samples import CARD, MANIFEST, TOKEN
+from tests.hub.hub_samples import CARD, MANIFEST, TOKEN, Clock
 
 Rule = Literal[
     "no duplicates",
@@ -105,21 +104,6 @@ def sums(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-@dataclass
-class Clock:
-    """A clock that advances only in `sleep`; thread-safe."""
-
-    now: float = 0.0
-    passing: threading.Lock = field(default_factory=threading.Lock)
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        with self.passing:
-            self.now += seconds
 
 
 @contextmanager

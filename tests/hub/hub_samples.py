@@ -1,9 +1,13 @@
 """Values and helpers for the tests of the Hub."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub.access import HubAccess
@@ -18,8 +22,32 @@ NO_RETRY = HubAccess(retry_policy=RetryPolicy(0))
 
 MakeModel = Callable[..., Path]
 
+
+@dataclass
+class Clock:
+    """A clock that advances only in `sleep`; thread-safe."""
+
+    now: float = 0.0
+    slept: list[float] = field(default_factory=list)
+    passing: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        with self.passing:
+            self.slept.append(seconds)
+            self.now += seconds
+
+
 uploads = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 """huggingface_hub 2.4.0 uploads large files with a deprecated argument of its HTTP library."""
+
+
+def hub_error(kind: type[HfHubHTTPError], status: int, message: str = "no") -> HfHubHTTPError:
+    """An exception of the client for an answer of the Hub."""
+    request = httpx2.Request("GET", "http://127.0.0.1/api/models/org/model")
+    return kind(message, response=httpx2.Response(status, request=request), server_message=message)
 
 
 def full_text(error: AntidoteError) -> str:

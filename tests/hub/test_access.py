@@ -11,11 +11,19 @@ from huggingface_hub import constants
 from huggingface_hub.utils import _auth
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.hub.access import WORKFLOW, HubAccess, read_access, read_account, read_name, write_access
-from antidote_ci.hub.retry import DEFAULT_BUDGET, RetryPolicy
+from antidote_ci.hub.access import (
+    WORKFLOW,
+    HubAccess,
+    read_access,
+    read_account,
+    read_name,
+    require_hub,
+    write_access,
+)
+from antidote_ci.hub.retry import RetryPolicy
 from loopback_hub import LoopbackHub, oidc
 from tests.hub.canned import JSON, Canned, CannedHub, Request
-from tests.hub.hub_samples import full_text
+from tests.hub.hub_samples import Clock, full_text
 
 IDENTITY = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJyZXBvOm9yZy9tb2RlbCJ9.c2lnbmF0dXJl"
 RESOURCE = "org/model"
@@ -55,9 +63,25 @@ def test_invalid_characters_in_a_token_are_refused(token: str) -> None:
         assert token not in full_text(raised.value)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("", DEFAULT_BUDGET), ("0", 0.0), (" 90 ", 90.0), ("1.5", 1.5)])
-def test_retry_budget_is_read_from_the_environment(text: str, seconds: float) -> None:
-    assert read_access({"ANTIDOTE_HUB_PATIENCE": text}).retry_policy.seconds == seconds
+@pytest.mark.parametrize(
+    ("text", "budgets"), [("", (600, 60)), ("0", (0.0, 0.0)), (" 90 ", (90.0, 90.0)), ("1.5", (1.5, 1.5))]
+)
+def test_retry_budget_is_read_from_the_environment(text: str, budgets: tuple[float, float]) -> None:
+    policy = read_access({"ANTIDOTE_HUB_PATIENCE": text}).retry_policy
+    assert (policy.seconds, policy.first_contact_seconds) == budgets
+
+
+def test_retry_budget_is_shorter_until_the_hub_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user waits a minute for a mistyped address, and a run ten minutes for a Hub that was there."""
+    with CannedHub(lambda _: Canned(200, b'{"name": "ada"}', JSON)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint.replace("127.0.0.1", "localhost"))
+        read_name(HubAccess("hf_ada"), RESOURCE)
+    for address, at_least, at_most in ((hub.endpoint, 1, 60), (os.environ["HF_ENDPOINT"], 500, 600)):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        clock = Clock()
+        with pytest.raises(InfrastructureError, match="cannot be reached"):
+            HubAccess(None, RetryPolicy(clock=clock, sleep=clock.sleep)).request(RESOURCE, require_hub)
+        assert at_least <= clock.now <= at_most, address
 
 
 @pytest.mark.parametrize("text", ["-1", "soon", "inf", "nan", "1e999"])

@@ -32,27 +32,21 @@ from antidote_ci.hub.errors import translate_errors
 from antidote_ci.hub.retry import RetryPolicy
 from loopback_hub import LoopbackHub
 from tests.hub.canned import Canned, CannedHub, Request
-from tests.hub.hub_samples import MakeModel, full_text
+from tests.hub.hub_samples import MakeModel, full_text, hub_error
 
 HUB_TOKENS = st.from_regex(r"hf_[A-Za-z0-9]{16,40}", fullmatch=True)
 OTHER_TOKENS = st.text("abcdefghijkmnopqrstuvwxyz0123456789-", min_size=20, max_size=40)
-REQUEST = httpx2.Request("GET", "http://127.0.0.1/api/models/org/model")
-
-
-def answered(kind: type[errors.HfHubHTTPError], status: int, message: str) -> errors.HfHubHTTPError:
-    response = httpx2.Response(status, request=REQUEST)
-    return kind(message, response=response, server_message=message)
 
 
 def failures(message: str) -> list[Exception]:
     """Each kind of exception of the client, with `message` in its text."""
     return [
-        answered(errors.GatedRepoError, 403, message),
-        answered(errors.RepositoryNotFoundError, 404, message),
-        answered(errors.RevisionNotFoundError, 404, message),
-        answered(errors.RemoteEntryNotFoundError, 404, message),
-        answered(errors.DisabledRepoError, 403, message),
-        *(answered(errors.HfHubHTTPError, status, message) for status in (401, 403, 409, 412, 429, 503)),
+        hub_error(errors.GatedRepoError, 403, message),
+        hub_error(errors.RepositoryNotFoundError, 404, message),
+        hub_error(errors.RevisionNotFoundError, 404, message),
+        hub_error(errors.RemoteEntryNotFoundError, 404, message),
+        hub_error(errors.DisabledRepoError, 403, message),
+        *(hub_error(errors.HfHubHTTPError, status, message) for status in (401, 403, 409, 412, 429, 503)),
         errors.HFValidationError(message),
         errors.LocalEntryNotFoundError(message),
         errors.OfflineModeIsEnabled(message),

@@ -25,6 +25,7 @@ from antidote_ci.hub.error_table import HubErrorMeaning, Purpose
 from antidote_ci.hub.errors import is_unauthorized, meaning_of_status, retry_delay, to_antidote_error, translate_errors
 from antidote_ci.hub.retry import RetryPolicy
 from tests.hub.canned import JSON, Canned, CannedHub, Request
+from tests.hub.hub_samples import Clock, hub_error
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-errors.md"
 IT = "org/model"
@@ -295,11 +296,6 @@ def test_every_invalid_success_response_is_translated(hub: CannedHub, value: obj
             HubAccess(KEY, ONCE).request(IT, {**READING, **PUBLISHING}[name])
 
 
-def hub_error(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHTTPError:
-    request = httpx2.Request("GET", "http://127.0.0.1/api/models/org/model")
-    return kind("no", response=httpx2.Response(status, request=request))
-
-
 def after(cause: Exception, error: Exception) -> Exception:
     """`error` as it is raised while `cause` is handled."""
     error.__context__ = cause
@@ -425,12 +421,8 @@ def test_message_of_the_hub_is_one_short_line(hub: CannedHub) -> None:
 
 def test_retries_are_logged(hub: CannedHub, caplog: pytest.LogCaptureFixture) -> None:
     hub.answer = lambda _: Canned(503, json.dumps({"error": KEY}).encode(), {**JSON, "Retry-After": "12"})
-    now = [0.0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
-
-    patience = RetryPolicy(600, clock=lambda: now[0], sleep=sleep, random=lambda: 0.0)
+    clock = Clock()
+    patience = RetryPolicy(clock=clock, sleep=clock.sleep, random=lambda: 0.0)
     with caplog.at_level(logging.WARNING, "antidote_ci"), pytest.raises(InfrastructureError) as raised:
         HubAccess(KEY, patience).request(IT, READING["model_info"])
     lines = [record.getMessage() for record in caplog.records if record.name == "antidote_ci.hub.retry"]

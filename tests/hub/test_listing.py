@@ -1,9 +1,8 @@
 """File lists of a Hub: invalid lists are refused, and only files of a model are requested."""
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,7 +20,7 @@ from antidote_ci.errors import AntidoteError, ConfigurationError, Infrastructure
 from antidote_ci.hub.pull import download_snapshot, resolve_revision
 from antidote_ci.hub.remote import MAX_FILES, RemoteRepository, parse_repository
 from tests.builders import ignore
-from tests.hub.front import Answer, Front, Request
+from tests.hub.canned import Canned, CannedHub, Request
 from tests.hub.hub_samples import NO_RETRY
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "pulling.md"
@@ -58,15 +57,13 @@ class Lister:
         self.names: list[str] = []
         self.extra: dict[str, Any] = {}
 
-    def __call__(self, request: Request, _: Callable[[], Answer]) -> Answer:
+    def __call__(self, request: Request) -> Canned:
         path = unquote(request.path.partition("?")[0])
         if "/resolve/" in path:
-            return Answer(200, {"ETag": f'"{self.tag(path)}"', "X-Repo-Commit": self.commit}, CONTENT)
+            return Canned(200, CONTENT, {"ETag": f'"{self.tag(path)}"', "X-Repo-Commit": self.commit})
         if "/tree/" in path:
-            return Answer(
-                200, {"Content-Type": "application/json"}, json.dumps([self.entry(n) for n in self.names]).encode()
-            )
-        return Answer.of(self.description())
+            return Canned.of([self.entry(name) for name in self.names])
+        return Canned.of(self.description())
 
     def describe(self, names: list[str], **extra: object) -> None:
         """Set the list, at a new commit."""
@@ -91,9 +88,9 @@ class Lister:
 
 
 @pytest.fixture
-def lister(client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Lister, Front]]:
+def lister(client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Lister, CannedHub]]:
     listing = Lister()
-    with Front("", listing) as front:
+    with CannedHub(listing) as front:
         monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
         yield listing, front
 
@@ -113,7 +110,7 @@ def listed(**changes: object) -> RemoteRepository:
 @given(names=st.lists(PATHS, max_size=6))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_only_files_of_a_model_are_requested_and_written(
-    lister: tuple[Lister, Front], tmp_path: Path, client_settings: Path, names: list[str]
+    lister: tuple[Lister, CannedHub], tmp_path: Path, client_settings: Path, names: list[str]
 ) -> None:
     hub, front = lister
     hub.describe([*names, "model.safetensors"])
@@ -149,7 +146,7 @@ def test_other_files_are_skipped(name: str) -> None:
     assert (remote.files, remote.skipped) == ([], [name])
 
 
-def test_repository_with_ten_thousand_files(lister: tuple[Lister, Front]) -> None:
+def test_repository_with_ten_thousand_files(lister: tuple[Lister, CannedHub]) -> None:
     hub, front = lister
     hub.describe(["model.safetensors", *(f"checkpoints/{number}/rng.pth" for number in range(10_000))])
     remote = resolve_revision("org/model", None, NO_RETRY)
@@ -182,7 +179,7 @@ def test_impossible_sizes_and_hashes_are_refused(changes: dict[str, object], fau
     assert listed().files[0].digest == SHA256
 
 
-def test_wrong_size_is_refused(lister: tuple[Lister, Front]) -> None:
+def test_wrong_size_is_refused(lister: tuple[Lister, CannedHub]) -> None:
     """Of a file with the right hash: the check of the disk space used the wrong size."""
     hub, _ = lister
     hub.describe(["model.safetensors"])
@@ -243,7 +240,7 @@ def documented() -> tuple[list[str], list[str]]:
     ),
 )
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_description_is_parsed_or_refused(lister: tuple[Lister, Front], value: object, key: str) -> None:
+def test_every_description_is_parsed_or_refused(lister: tuple[Lister, CannedHub], value: object, key: str) -> None:
     hub, _ = lister
     hub.describe(["model.safetensors"], **{key: value})
     with suppress(AntidoteError):

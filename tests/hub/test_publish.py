@@ -28,17 +28,15 @@ from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
 from loopback_hub.records import Gate
 from loopback_hub.strictness import VARIANTS, read_strictness
+from tests.hub.campaign import MODES, SOURCE, TARGET, to
 from tests.hub.hub_samples import CARD, MANIFEST, TOKEN, MakeModel, uploads
 
 pytestmark = uploads
 
-SOURCE = "org/model"
 TITLE = "Repair with Antidote"
 BODY = "Harmful score **0.62 -> 0.08**."
 POLICY, REPORT_SHA256 = "c" * 64, "d" * 64
 ACCESS = HubAccess(TOKEN)
-MODES: tuple[DestinationMode, ...] = ("pull-request", "branch", "repo")
-NAMES = {"pull-request": SOURCE, "branch": "repaired", "repo": "demo/repaired"}
 ADDRESSES = {
     "pull-request": "org/model/discussions/1",
     "branch": "org/model/tree/repaired",
@@ -97,10 +95,6 @@ def repair(tmp_path: Path) -> MakeRepair:
         return Repair(folder, run, result)
 
     return make
-
-
-def to(mode: DestinationMode, revision: str) -> Destination:
-    return Destination(mode, SOURCE, revision, NAMES[mode])
 
 
 def place(mode: DestinationMode) -> tuple[str, str]:
@@ -521,12 +515,12 @@ def test_token_without_write_access_is_refused_before_the_work(
     folder = model()
     revision = hub.add(SOURCE, folder)
     if exists:
-        client(hub).create_repo(NAMES["repo"])
+        client(hub).create_repo(TARGET)
     if rights == "read":
         hub.add_account("owner", "hf_readerToken", rights="read", organisations=("org", "demo"))
     else:
         hub.add_account("stranger", "hf_readerToken", rights="write")
-    refused, place = to(mode, revision), NAMES["repo"] if mode == "repo" else SOURCE
+    refused, place = to(mode, revision), TARGET if mode == "repo" else SOURCE
     with pytest.raises((InfrastructureError, ConfigurationError), match=f"{place}|is read-only"):
         check_destination(refused, HubAccess(), HubAccess("hf_readerToken"))
     assert commits_sent(hub) == []
@@ -631,22 +625,9 @@ def test_expired_token_is_exchanged_again(
     assert len(commits_sent(hub)) == 1
 
 
+@pytest.mark.parametrize("request_of", ["/api/", UPLOAD, "commit/"])
 @pytest.mark.parametrize("mode", MODES)
 def test_revoked_token_is_exchanged_again(
-    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: DestinationMode
-) -> None:
-    folder = model()
-    destination = to(mode, hub.add(SOURCE, folder))
-    access = workflow(destination)
-    state, result = check_destination(destination, HubAccess(), access), repair(folder).of(destination)
-    hub.end_exchanged_tokens()
-    assert_published_once(hub, mode, publish_result_files(destination, state, result, access))
-    assert exchanges(hub) == 2
-
-
-@pytest.mark.parametrize("request_of", [UPLOAD, "commit/"])
-@pytest.mark.parametrize("mode", MODES)
-def test_token_revoked_during_the_upload(
     hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: DestinationMode, request_of: str
 ) -> None:
     folder = model()
@@ -659,8 +640,8 @@ def test_token_revoked_during_the_upload(
             refused.append(request)
             hub.end_exchanged_tokens()
 
-    hub.request_hook = expire
     state, result = check_destination(destination, HubAccess(), access), repair(folder).of(destination)
+    hub.request_hook = expire
     assert_published_once(hub, mode, publish_result_files(destination, state, result, access))
     assert len(refused) == 1
     assert exchanges(hub) == 2

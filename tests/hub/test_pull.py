@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -23,7 +27,7 @@ from antidote_ci.records import Progress
 from loopback_hub import LoopbackHub
 from loopback_hub.strictness import VARIANTS, read_strictness
 from tests.builders import ignore
-from tests.hub.front import Answer, Front, Request
+from tests.hub.canned import Canned, CannedHub, Request, forward
 from tests.hub.hub_samples import NO_RETRY, TOKEN, MakeModel, full_text
 
 SCRIPT = """
@@ -103,20 +107,13 @@ def test_repository_info(hub: LoopbackHub, model: MakeModel) -> None:
         assert abs((datetime.now(UTC) - moment).total_seconds()) < 3600
 
 
-def replace_description(**changes: object) -> Callable[[Request, Callable[[], Answer]], Answer]:
-    """Replace fields in the descriptions of repositories."""
-
-    def respond(request: Request, ask: Callable[[], Answer]) -> Answer:
-        answer = ask()
-        if "/api/models/" in request.path and "/tree/" not in request.path and answer.status == 200:
-            return Answer.of({**answer.json(), **changes})
-        return answer
-
-    return respond
-
-
 def fetch_info(hub: LoopbackHub, patch: pytest.MonkeyPatch, **changes: object) -> RepositoryInfo:
-    with Front(hub.endpoint, replace_description(**changes)) as front:
+    """Resolve org/model, with other fields in its description."""
+
+    def answer(request: Request) -> Canned:
+        return Canned.of({**forward(hub.endpoint, request).json(), **changes})
+
+    with CannedHub(answer) as front:
         patch.setenv("HF_ENDPOINT", front.endpoint)
         info = resolve_revision("org/model", None, NO_RETRY).info
         assert "securityStatus=true" in front.requests[0].path
@@ -350,12 +347,12 @@ def test_interrupted_transfer_is_resumed(hub: LoopbackHub, model: MakeModel, mon
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)
     cuts = [20, 3000]
 
-    def respond(request: Request, ask: Callable[[], Answer]) -> Answer:
-        answer = ask()
+    def respond(request: Request) -> Canned:
+        answer = forward(hub.endpoint, request)
         weights = request.method == "GET" and request.path.endswith(".safetensors")
         return replace(answer, cut=cuts.pop()) if weights and cuts else answer
 
-    with Front(hub.endpoint, respond) as front:
+    with CannedHub(respond) as front:
         monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
         pulled = download_snapshot(resolve_revision("org/model", None, NO_RETRY), NO_RETRY, ignore)
         spans = [request.headers["range"] for request in front.requests if "range" in request.headers]
@@ -365,18 +362,38 @@ def test_interrupted_transfer_is_resumed(hub: LoopbackHub, model: MakeModel, mon
     assert (pulled / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
+def test_signal_ends_a_slow_download(hub: LoopbackHub, model: MakeModel, client_settings: Path) -> None:
+    """A file of gigabytes may arrive for an hour."""
+    hub.add("org/model", model())
+    asked = threading.Event()
+
+    def respond(request: Request) -> Canned:
+        if request.method == "GET" and request.path.endswith(".safetensors"):
+            asked.set()
+            time.sleep(20)
+        return forward(hub.endpoint, request)
+
+    with CannedHub(respond) as front:
+        variables = {"HF_ENDPOINT": front.endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_CACHE": str(client_settings)}
+        command = [sys.executable, "-c", SCRIPT, "main"]
+        with subprocess.Popen(command, env=os.environ | variables, stderr=subprocess.PIPE, text=True) as process:
+            assert asked.wait(30)
+            process.send_signal(signal.SIGINT)
+            assert "KeyboardInterrupt" in process.communicate(timeout=10)[1]
+
+
 def test_short_file_is_downloaded_again(hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its Content-Length matches the body, so only the size in the metadata reveals the error."""
     hub.add("org/model", model())
     short = [True]
 
-    def respond(request: Request, ask: Callable[[], Answer]) -> Answer:
-        answer = ask()
+    def respond(request: Request) -> Canned:
+        answer = forward(hub.endpoint, request)
         if request.method == "GET" and request.path.endswith(".safetensors") and short:
-            return Answer(200, {}, answer.body[:-1])
+            return Canned(200, answer.body[:-1])
         return answer
 
-    with Front(hub.endpoint, respond) as front:
+    with CannedHub(respond) as front:
         monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
         remote = resolve_revision("org/model", None, NO_RETRY)
         with pytest.raises(InfrastructureError, match="arrived incomplete"):
@@ -435,7 +452,7 @@ def test_only_the_given_token_is_sent(
     home = tmp_path / "home"
     home.mkdir()
     (home / "token").write_text(TOKEN)
-    with Front(hub.endpoint) as front:
+    with CannedHub(partial(forward, hub.endpoint)) as front:
         environment = {
             "HF_HOME": str(home),
             "HF_TOKEN": "hf_ofThisMachine",
@@ -485,16 +502,16 @@ def test_token_is_not_sent_to_the_storage_host(
     hub.add("org/model", folder, gated=True)
     refused = [True]
 
-    def store(request: Request, _: Callable[[], Answer]) -> Answer:
+    def store(request: Request) -> Canned:
         if refused:
             refused.clear()
-            return Answer(403, {}, b"expired")
-        return Answer(200, {}, (folder / request.path.rpartition("/")[2]).read_bytes())
+            return Canned(403, b"expired")
+        return Canned(200, (folder / request.path.rpartition("/")[2]).read_bytes())
 
-    with Front("", store) as elsewhere:
+    with CannedHub(store) as elsewhere:
 
-        def respond(request: Request, ask: Callable[[], Answer]) -> Answer:
-            answer = ask()
+        def respond(request: Request) -> Canned:
+            answer = forward(hub.endpoint, request)
             if "/resolve/" in request.path and request.path.endswith(".safetensors"):
                 redirect = {
                     "Location": f"{elsewhere.endpoint}/model.safetensors",
@@ -502,10 +519,10 @@ def test_token_is_not_sent_to_the_storage_host(
                     "X-Linked-Size": str((folder / "model.safetensors").stat().st_size),
                     "X-Repo-Commit": answer.headers["X-Repo-Commit"],
                 }
-                return Answer(302, redirect)
+                return Canned(302, b"", redirect)
             return answer
 
-        with Front(hub.endpoint, respond) as front:
+        with CannedHub(respond) as front:
             monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
             access = HubAccess(TOKEN, RetryPolicy(0))
             remote = resolve_revision("org/model", None, access)

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from email.utils import formatdate
 from types import SimpleNamespace
 
@@ -13,27 +12,13 @@ from hypothesis import strategies as st
 
 from antidote_ci.hub.client import requested_wait
 from antidote_ci.hub.retry import MAX_DELAY, MAX_DOUBLINGS, RetryPolicy, format_duration
+from tests.hub.hub_samples import Clock
 
 NOW = 1_700_000_000
 
 
 class Passing(Exception):
     """A transient error."""
-
-
-@dataclass
-class Clock:
-    """A clock that advances only in `sleep` and during attempts."""
-
-    now: float = 0.0
-    slept: list[float] = field(default_factory=list)
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
 
 def patient(clock: Clock, seconds: float, draws: list[float] | None = None) -> RetryPolicy:

@@ -338,6 +338,18 @@ def test_lost_answer_starts_no_second_job(
     assert job_of(hub).stage == "COMPLETED"
 
 
+def test_job_whose_start_is_not_confirmed_is_mentioned(
+    hub: LoopbackHub, config: RunConfig, fake_image: HoldImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTIDOTE_HUB_PATIENCE", "0")
+    hub.faults = LostAnswer(0, 1.0)
+    fake_image("sleep")
+    error = failed(config)
+    assert "answered 504 about Jobs of ada" in error.what
+    assert str(error.hint).startswith("a Job may have started, and cost money: ")
+    assert job_of(hub).stage in ("SCHEDULING", "RUNNING")
+
+
 def begin(hub: LoopbackHub, config: RunConfig, environment: dict[str, str]) -> "subprocess.Popen[str]":
     """Start the command as a process."""
     options = ["--judge=refusal", "--prompts=embedded", f"--out={config.out}", "--on=hf-jobs"]

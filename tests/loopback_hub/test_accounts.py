@@ -30,6 +30,16 @@ def peopled(hub: LoopbackHub, model: MakeModel) -> LoopbackHub:
     return hub
 
 
+@pytest.fixture
+def trusted(peopled: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Make this process a job of a workflow that may publish to org/model."""
+    monkeypatch.setattr(constants, "ENDPOINT", peopled.endpoint)
+    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+    for key, value in peopled.trust_workflow("org/model", WORKFLOW).items():
+        monkeypatch.setenv(key, value)
+    return monkeypatch
+
+
 def push(hf: HfApi) -> object:
     return hf.create_commit("org/model", [file("note", "A note")], commit_message="Push a note")
 
@@ -167,14 +177,9 @@ def test_tokens_are_stored_as_hashes(peopled: LoopbackHub, tmp_path: Path) -> No
     assert b"hf_member" not in stored
 
 
-def test_trusted_workflow_exchanges_its_identity(
-    peopled: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: MakeModel
-) -> None:
+@pytest.mark.usefixtures("trusted")
+def test_trusted_workflow_exchanges_its_identity(peopled: LoopbackHub, model: MakeModel) -> None:
     peopled.add("org/other", model("other", seed=1))
-    monkeypatch.setattr(constants, "ENDPOINT", peopled.endpoint)
-    for key, value in peopled.trust_workflow("org/model", WORKFLOW).items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
     hf = client(peopled, get_token())
     assert hf.whoami()["name"] == "[OIDC]"
     push(hf)
@@ -184,14 +189,10 @@ def test_trusted_workflow_exchanges_its_identity(
     assert status(hf.create_repo, "org/new") == 403
 
 
-def test_exchanged_token_expires(peopled: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", peopled.endpoint)
-    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
-    for key, value in peopled.trust_workflow("org/model", WORKFLOW).items():
-        monkeypatch.setenv(key, value)
+def test_exchanged_token_expires(peopled: LoopbackHub, trusted: pytest.MonkeyPatch) -> None:
     lasting = client(peopled, get_token())
     peopled.store.token_seconds = 1
-    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+    trusted.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
     brief = client(peopled, get_token())
     assert brief.whoami()["name"] == "[OIDC]"
     time.sleep(1)
@@ -213,13 +214,9 @@ def test_exchanged_token_expires(peopled: LoopbackHub, monkeypatch: pytest.Monke
         ({"HF_OIDC_ID_TOKEN": "forged.identity.here"}, 400),
     ],
 )
-def test_invalid_identity_is_rejected(
-    peopled: LoopbackHub, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], expected: int
-) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", peopled.endpoint)
-    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
-    for key, value in {**peopled.trust_workflow("org/model", WORKFLOW), **changed}.items():
-        monkeypatch.setenv(key, value)
+def test_invalid_identity_is_rejected(trusted: pytest.MonkeyPatch, changed: dict[str, str], expected: int) -> None:
+    for key, value in changed.items():
+        trusted.setenv(key, value)
     assert status(get_token) == expected
 
 

@@ -1,8 +1,6 @@
 """Jobs of the loopback Hub, tested with the real client."""
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from loopback_hub import LoopbackHub, jobs
 from loopback_hub.faults import HangUp
 from tests.hub.hub_samples import TOKEN
 from tests.loopback_hub.loopback_samples import client, rejected, status
+from tests.service.service_process import eventually
 
 SECRET = "hf_secretOfTheJob"
 SLEEP = "import time; print('begun', flush=True); time.sleep(60)"
@@ -24,13 +23,6 @@ def run(api: HfApi, code: str, **options: object) -> JobInfo:
 
 def wait_for_end(api: HfApi, job: JobInfo) -> JobInfo:
     return api.wait_for_job(job.id, timeout=20, poll_interval=0.05)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_job_runs_to_completion(hub: LoopbackHub) -> None:
@@ -99,7 +91,7 @@ def test_cancel_kills_the_process(hub: LoopbackHub, tmp_path: Path) -> None:
     assert next(iter(api.fetch_job_logs(job_id=job.id, follow=True))) == "begun"
     api.cancel_job(job_id=job.id)
     assert api.inspect_job(job_id=job.id).status.stage == "CANCELED"
-    wait_until(mark.exists)
+    eventually(mark.exists)
     # The first final stage is kept.
     assert list(api.fetch_job_logs(job_id=job.id, follow=True)) == ["begun"]
     assert api.inspect_job(job_id=job.id).status.stage == "CANCELED"
@@ -131,7 +123,7 @@ def test_list_jobs_by_stage_and_label(hub: LoopbackHub) -> None:
     assert {job.id for job in api.list_jobs(namespace="demo")} == {finished.id, other.id, working.id}
     assert [job.id for job in api.list_jobs(namespace="demo", labels={"a": "1", "b": "2"})] == [finished.id]
     assert list(api.list_jobs(namespace="demo", labels={"a": "2"})) == []
-    wait_until(lambda: [job.id for job in api.list_jobs(namespace="demo", status=["RUNNING"])] == [working.id])
+    eventually(lambda: [job.id for job in api.list_jobs(namespace="demo", status=["RUNNING"])] == [working.id])
     assert {job.id for job in api.list_jobs(namespace="demo", status=JobStage.COMPLETED)} == {finished.id, other.id}
     api.cancel_job(job_id=working.id)
 
@@ -150,7 +142,7 @@ def test_rights_to_start_jobs(hub: LoopbackHub) -> None:
     ada, bob = client(hub), client(hub, "hf_readingBobs")
     job = run(ada, "", namespace="org")
     assert (job.owner.name, job.initiator and job.initiator.name) == ("org", "ada")
-    wait_until(lambda: ada.inspect_job(job_id=job.id, namespace="org").status.stage == "COMPLETED")
+    eventually(lambda: ada.inspect_job(job_id=job.id, namespace="org").status.stage == "COMPLETED")
     assert status(run, bob, "") == 403
     assert status(run, bob, "", namespace="ada") == 403
     assert status(lambda: list(bob.list_jobs(namespace="org"))) == 403
@@ -180,7 +172,7 @@ def test_closing_the_hub_kills_its_jobs(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
     with LoopbackHub(tmp_path / "hub", jobs=True) as hub:
         job = run(client(hub), f"import os; open({str(mark)!r}, 'w').write(str(os.getpid()))\n{SLEEP}")
-        wait_until(lambda: mark.is_file() and mark.read_text())
+        eventually(lambda: mark.is_file() and mark.read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.read_text()), 0)
     with LoopbackHub(tmp_path / "hub") as again:

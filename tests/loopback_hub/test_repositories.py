@@ -173,25 +173,11 @@ def test_repository_dates(hub: LoopbackHub, model: MakeModel) -> None:
     assert info.last_modified.year > 2024
 
 
-def test_scan_results_of_pickles(hub: LoopbackHub, pickled: Path) -> None:
+def test_last_commit_of_each_file(hub: LoopbackHub, pickled: Path) -> None:
     hub.add("org/pickled", pickled)
     hf = client(hub)
     hf.create_commit("org/pickled", [file("note.md", "later")], commit_message="Later")
-    assert hf.model_info("org/pickled").security_repo_status is None, "only on request"
-    scan = hf.model_info("org/pickled", securityStatus=True).security_repo_status
-    assert scan == {
-        "scansDone": True,
-        "filesWithIssues": [
-            {"path": "pytorch_model.bin", "level": "unsafe"},
-            {"path": "training_args.bin", "level": "unsafe"},
-        ],
-    }
     files = {item.path: item for item in hf.list_repo_tree("org/pickled", expand=True) if isinstance(item, RepoFile)}
-    security = files["pytorch_model.bin"].security
-    assert security is not None
-    assert not security.safe
-    assert security.pickle_import_scan is not None
-    assert security.pickle_import_scan["pickleImports"] == [{"module": "os", "name": "abort", "safety": "dangerous"}]
     config, note = files["config.json"], files["note.md"]
     assert config.security is not None
     assert config.security.safe
@@ -201,10 +187,9 @@ def test_scan_results_of_pickles(hub: LoopbackHub, pickled: Path) -> None:
 
 
 def test_folder_is_deleted_with_its_files(hub: LoopbackHub, tmp_path: Path) -> None:
-    hub.add("org/model", write(tmp_path / "model", a__b="1", a__c__d="2", ab="3"))
-    client(hub).create_commit(
-        "org/model", [CommitOperationDelete("a", is_folder=False)], commit_message="Delete a folder as a file"
-    )
+    hub.add("org/model", write(tmp_path / "model", a__b="1", a__c__d="2", ab="3", e__f="4"))
+    deleted = [CommitOperationDelete("a", is_folder=False), CommitOperationDelete("e/")]
+    client(hub).create_commit("org/model", deleted, commit_message="Delete a folder as a file, and another one")
     assert client(hub).list_repo_files("org/model") == ["ab"]
 
 

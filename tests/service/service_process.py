@@ -94,7 +94,10 @@ class ServiceProcess:
         self.write(heads=json.dumps(heads))
 
     def lists(self, **heads: str) -> None:
-        """Set the heads of all allowed models, which the service reads at its start. `away=""`: the Hub is away."""
+        """Set the heads of all allowed models, which the service reads at its start.
+
+        `away=""`: the Hub is away. `broken=""`: reading them raises an exception that nobody expects.
+        """
         self.write(listed=json.dumps(heads))
 
     @property
@@ -253,6 +256,8 @@ def head_reader(folder: Path, policy: str) -> Callable[[], list[RunRequest]]:
 
     def read() -> list[RunRequest]:
         listed = json.loads((folder / "listed.json").read_text())
+        if "broken" in listed:
+            raise KeyError("sha")
         if "away" in listed:
             with (folder / "reads.txt").open("a") as file:
                 file.write("read\n")

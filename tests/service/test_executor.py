@@ -30,6 +30,23 @@ def prepared(service: ServiceProcess) -> RunSettings:
     return service.settings
 
 
+def abandon_run(service: ServiceProcess, request: RunRequest) -> int:
+    """Start a run from a process that is killed then. Returns the process id of the run, which is still alive."""
+    script = (
+        "from pathlib import Path; from tests.service.service_process import *\n"
+        "from antidote_ci.service import executor\n"
+        f"settings = settings_of(Path({str(service.folder)!r}), Policy())\n"
+        f"request = RunRequest('org/model', '{request.revision}', '{request.policy}')\n"
+        "executor.execute_run(RunTask(request, 'run'), settings)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    left: int = service.started(request.revision)["pid"]
+    parent.kill()
+    parent.wait()
+    assert is_alive(left)
+    return left
+
+
 def in_thread(task: RunTask, settings: RunSettings, stopping: threading.Event) -> tuple[threading.Thread, list[object]]:
     results: list[object] = []
 
@@ -263,18 +280,7 @@ def test_verdict_just_before_the_signal_counts(service: ServiceProcess) -> None:
 def test_orphan_is_ended_before_the_run_is_repeated(service: ServiceProcess, deaf: bool) -> None:
     service.runs(seconds=60, deaf=deaf)
     settings = prepared(service)
-    script = (
-        "import sys; from pathlib import Path; from tests.service.service_process import *\n"
-        "from antidote_ci.service import executor\n"
-        f"settings = settings_of(Path({str(service.folder)!r}), Policy())\n"
-        f"request = RunRequest('org/model', '{REQUEST.revision}', '{REQUEST.policy}')\n"
-        "executor.execute_run(RunTask(request, 'run'), settings)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script])
-    left = service.started(REQUEST.revision)["pid"]
-    parent.kill()
-    parent.wait()
-    assert is_alive(left)
+    left = abandon_run(service, REQUEST)
     service.runs(seconds=0.1)
     assert executor.execute_run(TASK, settings).state == "repaired"
     first, second = service.ledger("start")
@@ -290,17 +296,7 @@ def test_all_orphans_are_ended_at_the_start(service: ServiceProcess) -> None:
     folder = executor.run_folder(REQUEST, settings)
     folder.mkdir(parents=True)
     (folder / "lock").write_text(str(os.getpid()))  # an old process id, which another process has now
-    other = RunTask(RunRequest("org/model", commit(2), REQUEST.policy), "run")
-    script = (
-        "from pathlib import Path; from tests.service.service_process import *\n"
-        "from antidote_ci.service import executor\n"
-        f"settings = settings_of(Path({str(service.folder)!r}), Policy())\n"
-        f"executor.execute_run(RunTask(RunRequest('org/model', '{commit(2)}', '{REQUEST.policy}'), 'run'), settings)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script])
-    left = service.started(other.request.revision)["pid"]
-    parent.kill()
-    parent.wait()
+    left = abandon_run(service, RunRequest("org/model", commit(2), REQUEST.policy))
     executor.end_orphans(settings)
     assert not is_alive(left)
     assert [entry["pid"] for entry in service.ledger("terminated")] == [left]

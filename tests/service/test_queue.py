@@ -109,6 +109,15 @@ def test_heads_are_read_again_while_the_hub_is_away(service: ServiceProcess) -> 
     assert service.outcome(A).state == "repaired"
 
 
+def test_unexpected_error_of_the_heads_is_logged(service: ServiceProcess) -> None:
+    service.lists(broken="")
+    service.start()
+    eventually(lambda: "the heads of the models cannot be read: unexpected KeyError: 'sha'" in service.said())
+    service.deliver(A)
+    assert service.outcome(A).state == "repaired"
+    assert "Traceback" not in service.said()
+
+
 def test_repository_that_is_readable_again_is_run(service: ServiceProcess) -> None:
     service.heads(model="gone")
     service.start().deliver(A)

@@ -259,13 +259,6 @@ def test_changed_tensor_of_a_merged_repair_is_measured(hub: LoopbackHub, made: C
     assert command(hub) == "run"
 
 
-def test_original_weights_with_our_manifest_are_measured(hub: LoopbackHub, made: Checkpoints) -> None:
-    publish(made, BOT)
-    merged(hub)
-    push(hub, ADA, CommitOperationAdd("model.safetensors", made.source / "model.safetensors"))
-    assert command(hub) == "run"
-
-
 def test_other_weights_with_our_manifest_are_measured(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
     proof = [file for file in all_files(made.repaired) if file.path_in_repo.startswith(("antidote/", "SHA256"))]
