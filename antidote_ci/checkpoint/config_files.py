@@ -1,5 +1,6 @@
 """Checks of the configuration files of a checkpoint: no code, no files from elsewhere, a supported model."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -22,6 +23,9 @@ HARMLESS_KEYS = ("_attn_implementation_autoset", "special_tokens_map_file")
 """Written by transformers 4.46 to 4.51, and by older versions with a path of the training machine. Never read back."""
 ARGUMENT_KEYS = frozenset(("init_inputs", "vocab", "merges", "tokenizer_object"))
 """Arguments of a tokenizer class that replace the vocabulary of tokenizer.json."""
+SPECIAL_TOKENS = "special_tokens_map.json"
+SPECIAL_TOKEN_KEY = re.compile(r"\w+_tokens?(?:_ids?)?", re.ASCII)
+"""Any other key of SPECIAL_TOKENS replaces a setting or a file of the tokenizer, even the chat template of a file."""
 
 QUANTISATION_KEYS = ("quantization_config", "compression_config")
 LAYER_KEYS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
@@ -80,6 +84,13 @@ def refuse_tokenizer(name: str, config: Mapping[str, object]) -> None:
                 f"{name} sets {key}",
                 cause="the tokenizer would use it as its vocabulary instead of tokenizer.json",
                 hint=f"delete {key} from {name}",
+            )
+    for key, value in config.items() if name == SPECIAL_TOKENS else ():
+        if value and not SPECIAL_TOKEN_KEY.fullmatch(key):
+            raise UnsafeCheckpoint(
+                f"{name} sets {key:.60}",
+                cause="the tokenizer would use it instead of the settings and files that are meant for it",
+                hint=f"delete it from {name}, which names special tokens only",
             )
     kind = config.get("tokenizer_class")
     if kind and (not isinstance(kind, str) or kind.removesuffix("Fast") not in supported_types().tokenizers):

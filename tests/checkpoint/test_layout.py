@@ -252,6 +252,16 @@ FULL: dict[str, tuple[Change, type[AntidoteError], str]] = {
         UnsafeCheckpoint,
         "tokenizer_config.json sets vocab_file",
     ),
+    "template among the special tokens": (
+        setting("special_tokens_map.json", chat_template="{{ messages }}"),
+        UnsafeCheckpoint,
+        "special_tokens_map.json sets chat_template",
+    ),
+    "file among the special tokens": (
+        setting("special_tokens_map.json", tokenizer_file="other.json"),
+        UnsafeCheckpoint,
+        "special_tokens_map.json sets tokenizer_file",
+    ),
     "vocabulary in the settings": (
         setting("special_tokens_map.json", vocab={"a": 1}),
         UnsafeCheckpoint,
@@ -439,6 +449,11 @@ def test_adapter_is_refused_for(case: str, tiny_adapter: Path, copy_of: Copy) ->
             {"tokenizer_file": None, "special_tokens_map_file": "/root/x.json", "init_inputs": []},
         ),
         ("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "tokenizer_file": "tokenizer.json"}),
+        (
+            "special_tokens_map.json",
+            {"eos_token": "<|end|>", "extra_special_tokens": ["<|end|>"], "pad_token_id": 1, "chat_template": None},
+        ),
+        ("added_tokens.json", {"chat_template": 290}),
         ("generation_config.json", {"trust_remote_code": False, "custom_generate": None}),
         ("added_tokens.json", {"<|use_kernels|>": 290, "use_kernels": 291, "vocab": 292, "open_file": 293}),
     ],

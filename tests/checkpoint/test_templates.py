@@ -186,6 +186,7 @@ PLACES = {
     "list": in_settings(lambda text: [{"name": "default", "template": "x"}, {"name": "rag", "template": text}]),
     "object": in_settings(lambda text: {"default": "x", "rag": text}),
     "processor": in_settings(lambda text: text, "chat_template.json"),
+    "configuration of the processor": in_settings(lambda text: text, "processor_config.json"),
 }
 
 
