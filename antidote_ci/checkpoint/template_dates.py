@@ -47,11 +47,11 @@ class _DateFlow:
         self.any_attribute_dated = False
         self.macros: dict[str, list[nodes.Macro]] = {}
         self.namespaces: set[str] = set()
+        """Names that hold nothing but a namespace of their own."""
         for macro in tree.find_all(nodes.Macro):
             self.macros.setdefault(macro.name, []).append(macro)
         if any(len(macros) > MAX_DEFINITIONS for macros in self.macros.values()):
             raise DateDecides("beside a macro with too many definitions")
-        """Names that hold nothing but a namespace of their own."""
         stored = Counter(name.name for name in tree.find_all(nodes.Name) if name.ctx != "load")
         targets = [statement.target for statement in tree.find_all(nodes.Assign) if _is_namespace(statement.node)]
         names = Counter(target.name for target in targets if isinstance(target, nodes.Name))

@@ -160,6 +160,13 @@ FIXTURES = (
         TOKENIZER,
     ),
     Fixture(
+        "folded-expression",
+        "CWE-1333",
+        "a class that ignores case: `ss` also matches as one letter, so the time doubles with every letter",
+        _with_parts("normalizer", _replacing("b", Regex="(?i)[\u00dfs]+$")),
+        TOKENIZER,
+    ),
+    Fixture(
         "polynomial-expression",
         "CWE-1333",
         "many unlimited repeats in a row: time grows as a high power of the length of a text",
@@ -185,6 +192,20 @@ FIXTURES = (
         AMPLIFICATION,
         "an expression that also matches between all letters",
         _with_parts("normalizer", *[_replacing("bcdefgh" * 10, Regex="a?")] * 3),
+        TOKENIZER,
+    ),
+    Fixture(
+        "replacements-of-empty-matches",
+        AMPLIFICATION,
+        "an expression of many characters that matches none, by an escape that moves the start of the match",
+        _with_parts("normalizer", *[_replacing("b" * 100, Regex=r"\K" * 100)] * 5),
+        TOKENIZER,
+    ),
+    Fixture(
+        "repeated-bytes",
+        AMPLIFICATION,
+        "a normalizer that writes each byte as a character of two bytes, thirty times in a row",
+        _with_parts("normalizer", *[{"type": "ByteLevel"}] * 30),
         TOKENIZER,
     ),
     Fixture(
