@@ -1,6 +1,5 @@
 """The layout of a checkpoint, and every reason to refuse one."""
 
-import json
 import os
 import pickle
 import re
@@ -19,13 +18,11 @@ from antidote_ci.checkpoint.tensors import Changes
 from antidote_ci.checkpoint.writer import write_checkpoint
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from tests import tiny
+from tests.hostile.fixture import INDEX, WEIGHTS, Change, edited, setting
 
 Copy = Callable[[Path], Path]
-Change = Callable[[Path], object]
 
-WEIGHTS = "model.safetensors"
 FACTORS = "adapter_model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 
 @pytest.fixture(scope="module")
@@ -62,39 +59,9 @@ def test_adapter(tiny_adapter: Path) -> None:
     assert len(layout.tensors) == 2 * 2 * len(tiny.ALL_LINEARS)
 
 
-def test_tensor_missing_from_the_index_is_refused(sharded: Path, copy_of: Copy) -> None:
-    folder = copy_of(sharded)
-    forgotten, shard = next(iter(read_layout(folder).weight_map.items()))
-    edit_json(folder / INDEX, lambda index: index["weight_map"].pop(forgotten))
-    with pytest.raises(UnsafeCheckpoint, match=rf"does not list '{forgotten}', which {shard} holds"):
-        read_layout(folder)
-
-
-def edit_json(path: Path, change: Callable[[dict[str, dict[str, object]]], object]) -> None:
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
-
-
-def setting(name: str, **values: object) -> Change:
-    def change(folder: Path) -> None:
-        if not (folder / name).exists():
-            (folder / name).write_text("{}")
-        edit_json(folder / name, lambda data: data.update(values))  # type: ignore[arg-type]
-
-    return change
-
-
 def pointing(shard: object, tensor: str | None = None) -> Change:
     """Let the first entry of the index, or a new one, name `shard`."""
-
-    def change(folder: Path) -> None:
-        edit_json(
-            folder / INDEX,
-            lambda index: index["weight_map"].update({tensor or next(iter(index["weight_map"])): shard}),
-        )
-
-    return change
+    return edited(INDEX, lambda index: index["weight_map"].update({tensor or next(iter(index["weight_map"])): shard}))
 
 
 def nested(folder: Path) -> None:
@@ -332,6 +299,11 @@ SHARDED: dict[str, tuple[Change, type[AntidoteError], str]] = {
         UnsafeCheckpoint,
         f"{INDEX} .*no.such",
     ),
+    "unlisted tensor": (
+        edited(INDEX, lambda index: index["weight_map"].pop(next(iter(index["weight_map"])))),
+        UnsafeCheckpoint,
+        "does not list 'lm_head.weight', which",
+    ),
     "wrong shard": (pointing("model-00003-of-00003.safetensors"), UnsafeCheckpoint, INDEX),
     "not a name": (pointing(7), UnsafeCheckpoint, INDEX),
     "no weight_map": (setting(INDEX, weight_map={}), UnsafeCheckpoint, INDEX),
@@ -526,12 +498,6 @@ def test_fused_experts_and_integer_masks_are_accepted(tiny_llama: Path, copy_of:
     with_another_tensor("model.layers.0.attn.bias", 1, 1, 4, 4, file=WEIGHTS, dtype=torch.uint8)(folder)
     with_another_tensor("model.position_ids", 1, 4, file=WEIGHTS, dtype=torch.int64)(folder)
     assert read_layout(folder).tensors["model.layers.0.mlp.experts.gate_up_proj"].shape == (2, 3, 4)
-
-
-def test_flag_written_by_transformers_is_accepted(tiny_llama: Path, copy_of: Copy) -> None:
-    folder = copy_of(tiny_llama)
-    setting("config.json", _attn_implementation_autoset=True, auto_map=None)(folder)
-    assert read_layout(folder).kind == "full"
 
 
 def test_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
