@@ -27,7 +27,7 @@ Differences = Iterator[str]
 
 EDITED = "the manifest was edited after it was written, or another version of antidote-ci wrote it"
 CHUNK_BYTES = 1 << 22
-WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".onnx")
+WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".ggml", ".llamafile", ".onnx", ".ot", ".pte", ".tflite", ".litertlm")
 """Files that, besides pickles, some framework loads from the top folder of a repository."""
 
 
