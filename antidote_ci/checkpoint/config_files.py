@@ -1,13 +1,18 @@
 """Checks of the configuration files of a checkpoint: no code, no files from elsewhere, a supported model."""
 
+import functools
+import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from antidote_ci.checkpoint.headers import TensorInfo
-from antidote_ci.checkpoint.model_types import supported_types
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
+TYPES_FILE = Path(__file__).with_name("model_types.json")
+"""What transformers itself can build, as `scripts/model_types.py` lists it. Other types only run with other code."""
 CODE_KEYS = frozenset(
     (
         *("auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"),
@@ -50,6 +55,29 @@ QUANTISED_NAMES = (
     *(".SCB", ".absmax", ".quant_map"),
 )
 """Tensors that GPTQ, AWQ, compressed-tensors, FP8 and bitsandbytes store beside or instead of a weight."""
+
+
+@dataclass(frozen=True)
+class SupportedTypes:
+    """Names as they appear in configuration files."""
+
+    transformers: str
+    """The version of transformers that the list is from."""
+    model_types: frozenset[str]
+    architectures: frozenset[str]
+    heads: dict[str, dict[str, str]]
+    """For each head: model type -> the architecture that transformers builds."""
+    tokenizers: frozenset[str]
+    """Class names without the suffix `Fast`."""
+    quantisations: frozenset[str]
+
+
+@functools.cache
+def supported_types() -> SupportedTypes:
+    """Read the list."""
+    data = json.loads(TYPES_FILE.read_bytes())
+    names = {key: frozenset(data[key]) for key in ("model_types", "architectures", "tokenizers", "quantisations")}
+    return SupportedTypes(transformers=data["transformers"], heads=data["heads"], **names)
 
 
 def refuse_code(name: str, config: object) -> None:

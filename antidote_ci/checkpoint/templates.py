@@ -13,12 +13,13 @@ from jinja2 import Environment, TemplateSyntaxError, meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 
+from antidote_ci.checkpoint.files import MAX_BYTES
 from antidote_ci.checkpoint.template_dates import DateDecides, require_printed_dates
 from antidote_ci.checkpoint.tokenizers import ADDED
 from antidote_ci.errors import UnsafeCheckpoint
 
-MAX_BYTES = 64 << 10
-"""Bytes of one template. Long ones have twenty thousand characters."""
+MAX_TEMPLATE_BYTES = MAX_BYTES[".jinja"]
+"""Of one template, also of one in a configuration file. Long ones have twenty thousand characters."""
 MAX_TEMPLATES = 64
 
 _NAME = re.compile(r"[\w][\w.\-]*", re.ASCII)
@@ -37,8 +38,8 @@ def require_safe_templates(folder: Path, names: list[str], settings: Mapping[str
         problem = f"is one of {len(templates):,} chat templates, more than {MAX_TEMPLATES}"
         raise _template_error(templates[-1][0], problem)
     for file, text in templates:
-        if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-            raise _template_error(file, f"holds a chat template of more than {MAX_BYTES:,} bytes")
+        if len(text.encode("utf-8", "surrogatepass")) > MAX_TEMPLATE_BYTES:
+            raise _template_error(file, f"holds a chat template of more than {MAX_TEMPLATE_BYTES:,} bytes")
         try:
             tree = _create_parser().parse(text)
             access = _find_unsafe_access(tree)
@@ -71,7 +72,7 @@ def _templates_in_files(folder: Path, names: list[str]) -> Iterator[tuple[str, s
     for name in names:
         if name.endswith(".jinja"):
             with (folder / name).open("rb") as file:
-                yield name, file.read(MAX_BYTES + 1).decode("utf-8", "replace")
+                yield name, file.read(MAX_TEMPLATE_BYTES + 1).decode("utf-8", "replace")
 
 
 def _templates_in_settings(settings: Mapping[str, Mapping[str, object]]) -> Iterator[tuple[str, str]]:

@@ -125,7 +125,7 @@ def open_writer(
                     raise ValueError(f"{path.name} has all its tensors already")
                 if tensor.shape != shape or tensor.dtype != getattr(torch, OWN_DTYPES[dtype]):
                     raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)}")
-                append(tensor_bytes(tensor))
+                append(_tensor_bytes(tensor))
 
             yield write
         if missing := [name for name, _ in order]:
@@ -159,13 +159,6 @@ def open_chunks(layout: CheckpointLayout, files: Mapping[str, BufferedReader], n
     shard = layout.weight_map[name]
     header = layout.headers[shard]
     return ChunkReader(files[shard], header.data_start, header.tensors[name])
-
-
-def read_at(file: BufferedReader, info: TensorInfo) -> "torch.Tensor":
-    """Read a tensor from the current position. Raises InfrastructureError when the file ends before it."""
-    data = allocate_bytes(info.end - info.start)
-    fill_bytes(file, data)
-    return to_tensor(data, info).reshape(info.shape)
 
 
 def count_changed(before: "torch.Tensor", after: "torch.Tensor") -> int:
@@ -230,7 +223,7 @@ def to_tensor(data: "Bytes", info: TensorInfo) -> "torch.Tensor":
     return torch.from_numpy(data).view(getattr(torch, OWN_DTYPES[info.dtype]))
 
 
-def tensor_bytes(tensor: "torch.Tensor") -> memoryview:
+def _tensor_bytes(tensor: "torch.Tensor") -> memoryview:
     """Return the bytes that safetensors stores, without a copy when the tensor is contiguous."""
     import torch
 
@@ -240,7 +233,9 @@ def tensor_bytes(tensor: "torch.Tensor") -> memoryview:
 def _read_from(path: Path, data_start: int, info: TensorInfo) -> "torch.Tensor":
     with path.open("rb") as file:
         file.seek(data_start + info.start)
-        return read_at(file, info)
+        data = allocate_bytes(info.end - info.start)
+        fill_bytes(file, data)
+    return to_tensor(data, info).reshape(info.shape)
 
 
 def _build_header(shapes: Shapes, metadata: Mapping[str, str]) -> bytes:
