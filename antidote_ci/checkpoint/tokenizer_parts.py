@@ -15,13 +15,7 @@ CHARACTER_GROWTH = {"NFC": 3, "NFD": 4, "NFKC": 18, "NFKD": 18, "Lowercase": 3, 
 """The most characters that one character becomes: https://unicode.org/faq/normalization.html#12; one for each byte."""
 NORMALIZERS = (
     *CHARACTER_GROWTH,
-    "Sequence",
-    "Strip",
-    "StripAccents",
-    "Nmt",
-    "Precompiled",
-    "Replace",
-    "Prepend",
+    *("Sequence", "Strip", "StripAccents", "Nmt", "Precompiled", "Replace", "Prepend"),
 )
 PRE_TOKENIZERS = (
     *("Sequence", "BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Metaspace", "Whitespace", "Split"),
