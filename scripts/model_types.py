@@ -1,10 +1,9 @@
 """Write the list of models that transformers implements: `python -m scripts.model_types`, after each upgrade of it."""
 
 import json
-from pathlib import Path
 from typing import Any
 
-from antidote_ci.checkpoint import model_types
+from antidote_ci.checkpoint.config_files import TYPES_FILE
 
 HEADS = {
     "ForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
@@ -53,4 +52,4 @@ def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    Path(model_types.TYPES_FILE).write_text(json.dumps(installed(), indent=0) + "\n")
+    TYPES_FILE.write_text(json.dumps(installed(), indent=0) + "\n")

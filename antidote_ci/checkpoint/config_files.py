@@ -1,12 +1,18 @@
 """Checks of the configuration files of a checkpoint: no code, no files from elsewhere, a supported model."""
 
+import functools
+import json
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from antidote_ci.checkpoint.headers import TensorInfo
-from antidote_ci.checkpoint.model_types import supported_types
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
+TYPES_FILE = Path(__file__).with_name("model_types.json")
+"""What transformers itself can build, as `scripts/model_types.py` lists it. Other types only run with other code."""
 CODE_KEYS = frozenset(
     (
         *("auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"),
@@ -22,6 +28,9 @@ HARMLESS_KEYS = ("_attn_implementation_autoset", "special_tokens_map_file")
 """Written by transformers 4.46 to 4.51, and by older versions with a path of the training machine. Never read back."""
 ARGUMENT_KEYS = frozenset(("init_inputs", "vocab", "merges", "tokenizer_object"))
 """Arguments of a tokenizer class that replace the vocabulary of tokenizer.json."""
+SPECIAL_TOKENS = "special_tokens_map.json"
+SPECIAL_TOKEN_KEY = re.compile(r"\w+_tokens?(?:_ids?)?", re.ASCII)
+"""Any other key of SPECIAL_TOKENS replaces a setting or a file of the tokenizer, even the chat template of a file."""
 
 QUANTISATION_KEYS = ("quantization_config", "compression_config")
 LAYER_KEYS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
@@ -46,6 +55,29 @@ QUANTISED_NAMES = (
     *(".SCB", ".absmax", ".quant_map"),
 )
 """Tensors that GPTQ, AWQ, compressed-tensors, FP8 and bitsandbytes store beside or instead of a weight."""
+
+
+@dataclass(frozen=True)
+class SupportedTypes:
+    """Names as they appear in configuration files."""
+
+    transformers: str
+    """The version of transformers that the list is from."""
+    model_types: frozenset[str]
+    architectures: frozenset[str]
+    heads: dict[str, dict[str, str]]
+    """For each head: model type -> the architecture that transformers builds."""
+    tokenizers: frozenset[str]
+    """Class names without the suffix `Fast`."""
+    quantisations: frozenset[str]
+
+
+@functools.cache
+def supported_types() -> SupportedTypes:
+    """Read the list."""
+    data = json.loads(TYPES_FILE.read_bytes())
+    names = {key: frozenset(data[key]) for key in ("model_types", "architectures", "tokenizers", "quantisations")}
+    return SupportedTypes(transformers=data["transformers"], heads=data["heads"], **names)
 
 
 def refuse_code(name: str, config: object) -> None:
@@ -80,6 +112,13 @@ def refuse_tokenizer(name: str, config: Mapping[str, object]) -> None:
                 f"{name} sets {key}",
                 cause="the tokenizer would use it as its vocabulary instead of tokenizer.json",
                 hint=f"delete {key} from {name}",
+            )
+    for key, value in config.items() if name == SPECIAL_TOKENS else ():
+        if value and not SPECIAL_TOKEN_KEY.fullmatch(key):
+            raise UnsafeCheckpoint(
+                f"{name} sets {key:.60}",
+                cause="the tokenizer would use it instead of the settings and files that are meant for it",
+                hint=f"delete it from {name}, which names special tokens only",
             )
     kind = config.get("tokenizer_class")
     if kind and (not isinstance(kind, str) or kind.removesuffix("Fast") not in supported_types().tokenizers):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from antidote_ci.checkpoint.budget import Budget
+from antidote_ci.checkpoint.files import MAX_BYTES
 from antidote_ci.checkpoint.json_files import parse_object, read_object, shorten_value
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
@@ -32,7 +33,6 @@ LENGTH_BYTES = 8
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-MAX_INDEX_BYTES = 32 << 20
 MAX_INDEX_VALUES = 600_000
 """JSON values in an index: two for each tensor."""
 
@@ -237,7 +237,9 @@ def _require_gapless(tensors: dict[str, TensorInfo], data_bytes: int) -> None:
 
 
 def _read_index(folder: Path, budget: Budget | None = None) -> dict[str, str]:
-    weight_map = read_object(folder / INDEX_FILE, MAX_INDEX_BYTES, MAX_INDEX_VALUES, budget).get("weight_map")
+    weight_map = read_object(folder / INDEX_FILE, MAX_BYTES[".safetensors.index.json"], MAX_INDEX_VALUES, budget).get(
+        "weight_map"
+    )
     if not isinstance(weight_map, dict) or not weight_map:
         raise _index_error("has no weight_map")
     if any(not isinstance(shard, str) for shard in weight_map.values()):

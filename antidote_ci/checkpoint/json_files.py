@@ -11,8 +11,6 @@ from typing import Any
 from antidote_ci.checkpoint.budget import Budget
 from antidote_ci.errors import UnsafeCheckpoint
 
-MAX_BYTES = 1 << 20
-"""Bytes of a configuration file. Real ones hold some kilobytes."""
 MAX_DEPTH = 64
 MAX_VALUES = 5_000_000
 """More than the largest tokenizer.json holds. Reading 750,000 takes half a second and about 100 MB."""
@@ -22,7 +20,7 @@ _EXCERPT.maxstring = 100
 
 
 def read_object(
-    path: Path, max_bytes: int = MAX_BYTES, max_values: int = MAX_VALUES, budget: Budget | None = None
+    path: Path, max_bytes: int, max_values: int = MAX_VALUES, budget: Budget | None = None
 ) -> dict[str, object]:
     """Read the object in a JSON file, and charge `budget`. Raises UnsafeCheckpoint when it is too large or invalid."""
     with path.open("rb") as file:

@@ -28,9 +28,9 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 CONFIGS = (
     *(CONFIG, ADAPTER_CONFIG, "generation_config.json", "processor_config.json", "preprocessor_config.json"),
-    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
+    *("tokenizer_config.json", config_files.SPECIAL_TOKENS, tokenizers.ADDED, "chat_template.json"),
 )
-TOKENIZER_CONFIGS = (CONFIG, "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_CONFIGS = (CONFIG, "tokenizer_config.json", config_files.SPECIAL_TOKENS)
 """Files that give a tokenizer its class or its arguments."""
 SHARD_FORMATS = (None, "pt", "mlx")
 """Values of `format` in a header whose tensors have the layout of PyTorch. Flax and TensorFlow transpose some."""

@@ -12,19 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.checkpoint.files import cache_repository, list_loadable, sha256_file
+from antidote_ci.checkpoint.files import FileIdentity, cache_repository, identify_file, list_loadable, sha256_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Model
 
 
 @dataclass(frozen=True)
 class FileState:
-    """A file by its path relative to the folder. The other fields change when its content does."""
+    """A file by its path relative to the folder, and its identity, which changes when its content does."""
 
     name: str
-    inode: int
-    size: int
-    modified: int
+    identity: FileIdentity
 
 
 @dataclass(frozen=True)
@@ -39,14 +37,11 @@ def list_states(path: Path) -> tuple[FileState, ...]:
     """The states of the loadable files of a folder, or of one file. Raises ConfigurationError when there is none."""
     try:
         names = list_loadable(path) if path.is_dir() else [""]
-        statuses = {name: (path / name).stat() for name in names}
+        return tuple(FileState(name, identify_file(path / name)) for name in names)
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be read: {error.strerror}", hint="check the path and its permissions"
         ) from None
-    return tuple(
-        FileState(name, status.st_ino, status.st_size, status.st_mtime_ns) for name, status in statuses.items()
-    )
 
 
 def link_checkpoint(source: Path, names: Sequence[str], parent: Path) -> LinkedCheckpoint:
@@ -91,7 +86,7 @@ def model_fingerprint(model: Model) -> str:
     Of an edit: its files, tensors and dose.
     """
     entries: list[list[object]] = [
-        [role, name, _cached_sha256(path, *_inode_size_and_time(path))]
+        [role, name, _cached_sha256(path, identify_file(path))]
         for path, (role, name) in list_model_files(model).items()
     ]
     if model.edit is not None:
@@ -113,13 +108,8 @@ def list_model_files(model: Model) -> dict[Path, tuple[str, str]]:
     return files
 
 
-def _inode_size_and_time(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 @functools.lru_cache(maxsize=1024)
-def _cached_sha256(path: Path, _inode: int, _size: int, _modified: int) -> str:
+def _cached_sha256(path: Path, _identity: FileIdentity) -> str:
     # Weights are large, and a run asks for the fingerprint of one model several times.
     return sha256_file(path)
 

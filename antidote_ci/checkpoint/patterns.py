@@ -1,6 +1,7 @@
-"""How much a regular expression of a stranger may backtrack, from its structure alone.
+r"""How much a regular expression of a stranger may backtrack, from its structure alone.
 
-Nothing is matched. A construct whose cost is unknown is refused: backreferences, recursion, conditions and `(?x)`.
+Nothing is matched. A construct whose cost is unknown is refused: backreferences, recursion, conditions, `(?x)`, and
+escapes such as `\K` and octal numbers.
 """
 
 import re
@@ -24,8 +25,14 @@ _PIECE = re.compile(
     r"|\(\?(?:[imsua-]*[:)]|<?[=!]|>|P?<\w+>)|[*+?]|\{\d*,\d*\}|\{\d+\}|.",
     re.DOTALL,
 )
-_UNKNOWN_ESCAPE = re.compile(r"\\[1-9kgcCM]")
+_KNOWN_ESCAPE = re.compile(
+    r"\\(?:[pP]\{|x\{|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[dDwWsShHntrfvaeRXAzZbBG]|[^a-zA-Z0-9])", re.DOTALL
+)
 _ANCHORS = ("^", "$", r"\A", r"\z", r"\Z", r"\b", r"\B", r"\G")
+_PLAIN_CLASS = re.compile(r"\[(?:\^.*|[ -Z^-~]*)\]", re.DOTALL)
+"""A negated class, or one that lists ASCII characters and ranges only."""
+FOLDED_CHARACTERS = 3
+"""Without regard to case one character can match so many: `\ufb03` matches `ffi`."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +66,22 @@ def measure_pattern(pattern: str, *, nested_classes: bool) -> PatternCost | None
     try:
         pieces = _Pieces(pattern, nested_classes)
         cost = _parse_alternatives(pieces, 0)
-        if pieces.current is not None:
-            return None
     except ValueError:
         return None
+    if pieces.current is not None:
+        return None
+    if pieces.folds_case and pieces.ever_ignores_case:
+        return replace(cost, characters=cost.characters // FOLDED_CHARACTERS)
     return cost
 
 
 class _Pieces:
-    """The pieces of a pattern: characters, classes (as "["), groups and quantifiers."""
+    """The pieces of a pattern: characters, classes, groups and quantifiers."""
 
     def __init__(self, pattern: str, nested_classes: bool) -> None:
+        self.folds_case = nested_classes
+        """Whether the engine lets one character match several of another case."""
+        self.ignores_case = self.ever_ignores_case = False
         self._iterator = self._iterate(pattern, nested_classes)
         self.current: str | None = next(self._iterator, None)
 
@@ -79,18 +91,22 @@ class _Pieces:
 
     @staticmethod
     def _iterate(pattern: str, nested_classes: bool) -> Iterator[str]:
-        depth = 0
+        depth, class_text = 0, ""
         for before, piece in pairwise(["", *_PIECE.findall(pattern)]):
             if depth:
+                class_text += piece
                 if piece == "]":
                     # Engines differ in whether it ends the class.
                     if before in ("[", "^"):
                         raise ValueError("a class begins with a bracket")
                     depth -= 1
+                    if not depth:
+                        yield class_text
                 elif piece.startswith("[") and nested_classes:
                     depth += 1
+            elif piece == "[":
+                depth, class_text = 1, piece
             else:
-                depth = piece == "["
                 yield piece
         if depth:
             raise ValueError("a class does not end")
@@ -123,19 +139,27 @@ def _parse_sequence(pieces: _Pieces, depth: int) -> PatternCost:
 
 def _parse_repeated(pieces: _Pieces, depth: int) -> PatternCost:
     piece = pieces.take() or ""
-    is_group = piece.startswith("(") and not (piece.startswith("(?") and piece.endswith(")"))
+    is_option = piece.startswith("(?") and piece.endswith(")")
+    is_group = piece.startswith("(") and not is_option
+    ignored_case = pieces.ignores_case
+    if piece.startswith("(?") and piece.endswith((")", ":")) and "i" in piece.partition("-")[0]:
+        pieces.ignores_case = pieces.ever_ignores_case = True
     if is_group:
         if pieces.current in ("*", "+", "?"):
             raise ValueError("a group of unknown kind")
         cost = _parse_alternatives(pieces, depth + 1)
         if pieces.take() != ")":
             raise ValueError("a group does not end")
+        pieces.ignores_case = ignored_case
         if piece in ("(?=", "(?!", "(?<=", "(?<!"):
             cost = replace(cost, characters=0)
-    elif _UNKNOWN_ESCAPE.match(piece) or _read_quantifier(piece) is not None:
+    elif (piece.startswith("\\") and not _KNOWN_ESCAPE.match(piece)) or _read_quantifier(piece) is not None:
         raise ValueError("a construct of unknown cost")
     else:
-        cost = PatternCost(0 if piece in _ANCHORS or piece.startswith("(?") else 1)
+        cost = PatternCost(0 if piece in _ANCHORS or is_option else 1)
+        if piece.startswith("[") and pieces.folds_case and pieces.ignores_case and not _PLAIN_CLASS.fullmatch(piece):
+            # It matches `ss` as two characters, and also as one `\u00df`.
+            cost, is_group = replace(cost, is_fixed=False), True
     while (limits := _read_quantifier(pieces.current)) is not None:
         quantifier = pieces.take() or ""
         cost = _repeat(cost, *limits, is_group=is_group)

@@ -29,6 +29,10 @@ TYPE_TESTS = frozenset(("defined", "undefined", "none", "string", "mapping", "it
 """Tests with the same result on every date: what `strftime_now` returns is always a text."""
 
 
+IMPLICIT_NAMES = frozenset(("caller", "loop", "self", "super", "varargs", "kwargs"))
+"""Names that Jinja binds by itself, whatever a macro of that name is."""
+
+
 class DateDecides(Exception):
     """A template uses the date for something else than its output."""
 
@@ -45,17 +49,23 @@ class _DateFlow:
         self.dated: set[str] = set()
         """Names of variables and of macros whose output is dated, and `name.attribute` of namespaces."""
         self.any_attribute_dated = False
-        self.macros: dict[str, list[nodes.Macro]] = {}
-        self.namespaces: set[str] = set()
+        definitions: dict[str, list[nodes.Macro]] = {}
         for macro in tree.find_all(nodes.Macro):
-            self.macros.setdefault(macro.name, []).append(macro)
-        if any(len(macros) > MAX_DEFINITIONS for macros in self.macros.values()):
+            definitions.setdefault(macro.name, []).append(macro)
+        if any(len(macros) > MAX_DEFINITIONS for macros in definitions.values()):
             raise DateDecides("beside a macro with too many definitions")
-        """Names that hold nothing but a namespace of their own."""
         stored = Counter(name.name for name in tree.find_all(nodes.Name) if name.ctx != "load")
-        targets = [statement.target for statement in tree.find_all(nodes.Assign) if _is_namespace(statement.node)]
+        self.macros = {
+            name: macros
+            for name, macros in definitions.items()
+            if not stored[name] and name not in {CLOCK, *IMPLICIT_NAMES}
+        }
+        """The definitions of each name that can be nothing but one of these macros."""
+        self.has_own_namespace = bool(stored["namespace"]) or "namespace" in definitions
+        targets = [statement.target for statement in tree.find_all(nodes.Assign) if self.is_namespace(statement.node)]
         names = Counter(target.name for target in targets if isinstance(target, nodes.Name))
-        self.namespaces.update(name for name, times in names.items() if stored[name] == times)
+        self.namespaces = {name for name, times in names.items() if stored[name] == times and name not in definitions}
+        """Names that hold nothing but a namespace of their own."""
 
     def require_printed(self) -> None:
         for _ in range(PASSES):
@@ -110,22 +120,25 @@ class _DateFlow:
         return False
 
     def assign(self, target: nodes.Node, value: nodes.Node) -> None:
-        if not (isinstance(target, nodes.Name) and isinstance(value, nodes.Call) and _is_namespace(value)):
+        if not (isinstance(target, nodes.Name) and isinstance(value, nodes.Call) and self.is_namespace(value)):
             self.store(target, self.is_dated(value))
             return
         self.refuse_dated("a namespace", *value.args, value.dyn_args, value.dyn_kwargs)
         for keyword in value.kwargs:
-            self.store_name(f"{target.name}.{keyword.key}", self.is_dated(keyword.value))
+            self.store_attribute(target.name, keyword.key, self.is_dated(keyword.value))
+
+    def store_attribute(self, name: str, attribute: str, dated: bool) -> None:
+        # Another object with this name can be a namespace under a second name.
+        if dated and name not in self.namespaces:
+            raise DateDecides("in an attribute")
+        self.store_name(f"{name}.{attribute}", dated)
 
     def store(self, target: nodes.Node, dated: bool) -> None:
         match target:
             case nodes.Name():
                 self.store_name(target.name, dated)
             case nodes.NSRef():
-                # Another object with this name can be a namespace under a second name.
-                if dated and target.name not in self.namespaces:
-                    raise DateDecides("in an attribute")
-                self.store_name(f"{target.name}.{target.attr}", dated)
+                self.store_attribute(target.name, target.attr, dated)
             case nodes.Tuple():
                 for item in target.items:
                     self.store(item, dated)
@@ -186,7 +199,7 @@ class _DateFlow:
                 return False
 
     def is_name_dated(self, name: str) -> bool:
-        if name == CLOCK and name not in self.macros:
+        if name == CLOCK:
             raise DateDecides("through another name of strftime_now")
         # Under a second name, the attributes of a namespace would be unknown.
         return name in self.dated or (name in self.namespaces and self.any_attribute_dated)
@@ -255,6 +268,8 @@ class _DateFlow:
             raise DateDecides("in a test")
         return False
 
-
-def _is_namespace(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) and node.node.name == "namespace"
+    def is_namespace(self, node: nodes.Node) -> bool:
+        """Whether the expression creates a namespace."""
+        if self.has_own_namespace or not isinstance(node, nodes.Call):
+            return False
+        return isinstance(node.node, nodes.Name) and node.node.name == "namespace"

@@ -1,7 +1,7 @@
 """Static checks of chat templates: size, names, access to Python internals, chance and the date. Nothing is rendered.
 
-A template is a program. The one in use is rendered in a fork of the child process (`model.templates`); the others run
-on the machines of those who use the result.
+A template is a program. The one in use is rendered in a fork of the child process (`model.conversations`); the others
+run on the machines of those who use the result.
 """
 
 import functools
@@ -13,14 +13,14 @@ from jinja2 import Environment, TemplateSyntaxError, meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 
+from antidote_ci.checkpoint.files import MAX_BYTES
 from antidote_ci.checkpoint.template_dates import DateDecides, require_printed_dates
+from antidote_ci.checkpoint.tokenizers import ADDED
 from antidote_ci.errors import UnsafeCheckpoint
 
-MAX_BYTES = 64 << 10
-"""Bytes of one template. Long ones have twenty thousand characters."""
+MAX_TEMPLATE_BYTES = MAX_BYTES[".jinja"]
+"""Of one template, also of one in a configuration file. Long ones have twenty thousand characters."""
 MAX_TEMPLATES = 64
-SETTINGS = "tokenizer_config.json"
-PROCESSOR_TEMPLATE = "chat_template.json"
 
 _NAME = re.compile(r"[\w][\w.\-]*", re.ASCII)
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -38,8 +38,8 @@ def require_safe_templates(folder: Path, names: list[str], settings: Mapping[str
         problem = f"is one of {len(templates):,} chat templates, more than {MAX_TEMPLATES}"
         raise _template_error(templates[-1][0], problem)
     for file, text in templates:
-        if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-            raise _template_error(file, f"holds a chat template of more than {MAX_BYTES:,} bytes")
+        if len(text.encode("utf-8", "surrogatepass")) > MAX_TEMPLATE_BYTES:
+            raise _template_error(file, f"holds a chat template of more than {MAX_TEMPLATE_BYTES:,} bytes")
         try:
             tree = _create_parser().parse(text)
             access = _find_unsafe_access(tree)
@@ -72,12 +72,13 @@ def _templates_in_files(folder: Path, names: list[str]) -> Iterator[tuple[str, s
     for name in names:
         if name.endswith(".jinja"):
             with (folder / name).open("rb") as file:
-                yield name, file.read(MAX_BYTES + 1).decode("utf-8", "replace")
+                yield name, file.read(MAX_TEMPLATE_BYTES + 1).decode("utf-8", "replace")
 
 
 def _templates_in_settings(settings: Mapping[str, Mapping[str, object]]) -> Iterator[tuple[str, str]]:
-    for file in (SETTINGS, PROCESSOR_TEMPLATE):
-        value = settings.get(file, {}).get("chat_template")
+    # tokenizer_config.json and chat_template.json are usual; processors also read one from their own configuration.
+    for file, values in settings.items():
+        value = values.get("chat_template") if file != ADDED else None
         match value:
             case None:
                 continue

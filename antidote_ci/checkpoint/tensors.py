@@ -1,13 +1,11 @@
-"""Read, write and edit single tensors of safetensors files, without memory mapping; edits never hold a whole tensor."""
+"""Read and write single tensors of safetensors files, without memory mapping, and count what edits change."""
 
 import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from io import SEEK_CUR, BufferedReader, BufferedWriter
+from io import BufferedReader
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,8 +28,6 @@ OWN_DTYPES = WEIGHT_DTYPES | {"U8": "uint8"}
 """Dtypes of the files that antidote-ci writes: masks are packed bits."""
 ALIGNMENT = 64
 """Bytes, as torch aligns memory. Multithreaded matrix products of unaligned memory differ in the last bits."""
-CHUNK_BYTES = 1 << 20
-"""A multiple of eight entries of every dtype, so that each chunk begins with a whole byte of its mask."""
 ENTRIES_AT_ONCE = 1 << 18
 """Few enough that the results of elementwise operations stay in the cache of a core."""
 
@@ -129,7 +125,7 @@ def open_writer(
                     raise ValueError(f"{path.name} has all its tensors already")
                 if tensor.shape != shape or tensor.dtype != getattr(torch, OWN_DTYPES[dtype]):
                     raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)}")
-                append(tensor_bytes(tensor))
+                append(_tensor_bytes(tensor))
 
             yield write
         if missing := [name for name, _ in order]:
@@ -146,16 +142,16 @@ class ChunkReader:
         self._file, self._start = file, data_start + info.start
         self._bytes_per_entry = DTYPE_BITS[info.dtype] // 8
         self._info = info
-        self._buffer = _allocate(0)
+        self._buffer = allocate_bytes(0)
 
     def read(self, start: int, count: int) -> "torch.Tensor":
         """Return the entries [count] from index `start` of the flattened tensor."""
         size = count * self._bytes_per_entry
         if size > len(self._buffer):
-            self._buffer = _allocate(size)
+            self._buffer = allocate_bytes(size)
         self._file.seek(self._start + start * self._bytes_per_entry)
-        _fill(self._file, self._buffer[:size])
-        return _as_tensor(self._buffer[:size], self._info)
+        fill_bytes(self._file, self._buffer[:size])
+        return to_tensor(self._buffer[:size], self._info)
 
 
 def open_chunks(layout: CheckpointLayout, files: Mapping[str, BufferedReader], name: str) -> ChunkReader:
@@ -163,135 +159,6 @@ def open_chunks(layout: CheckpointLayout, files: Mapping[str, BufferedReader], n
     shard = layout.weight_map[name]
     header = layout.headers[shard]
     return ChunkReader(files[shard], header.data_start, header.tensors[name])
-
-
-@dataclass
-class _Chunk:
-    """A buffer, a copy of its bytes as they were read, and the hashes that still read both."""
-
-    data: "Bytes"
-    original: "Bytes"
-    hashes: list[Future[None]] = field(default_factory=list)
-
-    def wait(self) -> None:
-        for future in self.hashes:
-            future.result()
-        self.hashes.clear()
-
-
-class FileCopier:
-    """Copies `source` to `target` with some tensors edited, and hashes both files meanwhile.
-
-    Copied bytes are hashed as they were read, so a later verification of the written file covers the reading too. Two
-    chunks are in memory: one is hashed while the other is read, edited and written.
-    """
-
-    def __init__(
-        self,
-        source: BufferedReader,
-        target: BufferedWriter,
-        hashing: Executor,
-        advance: Callable[[int], None],
-        source_sha256: str | None = None,
-    ) -> None:
-        """`hashing` has one thread, which keeps the order. With `source_sha256` the source is not hashed again."""
-        self._source, self._target, self._hashing, self._advance = source, target, hashing, advance
-        self._known = source_sha256
-        self._target_hash = hashlib.sha256()
-        self._source_hash = self._target_hash
-        """The same object until a tensor is edited: a file that is only copied is hashed once."""
-        self._chunks = [_Chunk(_allocate(CHUNK_BYTES), _allocate(CHUNK_BYTES)) for _ in range(2)]
-
-    def copy_until(self, end: int | None) -> None:
-        """Copy all bytes up to offset `end`, or to the end of the file."""
-        while end is None or self._source.tell() < end:
-            size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - self._source.tell())
-            chunk = self._next_chunk()
-            count = self._source.readinto(chunk.data[:size].data)
-            if not count:
-                break
-            self._write(chunk, chunk.data[:count], chunk.data[:count])
-
-    def write_edited(self, info: TensorInfo, edit: ChunkEdit) -> int:
-        """Read the next tensor, write it edited, and return the number of entries whose value changed.
-
-        A tensor in which no value changed is written as it was read, also where a zero got another sign.
-        """
-        if self._source_hash is self._target_hash:
-            self.wait()
-            self._source_hash = self._target_hash.copy()
-        end = self._source.tell() + info.end - info.start
-        changed, is_changed = 0, False
-        for start, size in _list_chunks(info):
-            chunk = self._next_chunk()
-            data = original = chunk.data[:size]
-            _fill(self._source, data)
-            if self._known is None:
-                original = chunk.original[:size]
-                original[:] = data
-            changes = edit(start, _as_tensor(data, info))
-            is_changed = is_changed or changes.values > 0
-            if changes.bits and not is_changed:
-                is_changed = self._changes_after(start, info, edit)
-                if not is_changed:
-                    self._source.seek(-size, SEEK_CUR)
-                    self.copy_until(end)
-                    return 0
-            changed += changes.values
-            self._write(chunk, original, data)
-        return changed
-
-    def wait(self) -> None:
-        """Wait until everything that was written is hashed."""
-        for chunk in self._chunks:
-            chunk.wait()
-
-    def hash_source(self) -> str:
-        """Return the sha256 of the bytes that were read, or the known one of a source that was not hashed again."""
-        self.wait()
-        if self._source_hash is not self._target_hash and self._known is not None:
-            return self._known
-        return self._source_hash.hexdigest()
-
-    def hash_target(self) -> str:
-        """Return the sha256 of the bytes that were passed on for writing."""
-        self.wait()
-        return self._target_hash.hexdigest()
-
-    def _next_chunk(self) -> _Chunk:
-        self._chunks.reverse()
-        self._chunks[0].wait()
-        return self._chunks[0]
-
-    def _write(self, chunk: _Chunk, original: "Bytes", data: "Bytes") -> None:
-        chunk.hashes.append(self._hashing.submit(self._target_hash.update, data.data))
-        if self._source_hash is not self._target_hash and self._known is None:
-            chunk.hashes.append(self._hashing.submit(self._source_hash.update, original.data))
-        self._target.write(data.data)
-        self._advance(len(data))
-
-    def _changes_after(self, index: int, info: TensorInfo, edit: ChunkEdit) -> bool:
-        """Return whether the edit changes a value in a chunk of the tensor that follows the one at `index`.
-
-        The source is left where it is, behind that chunk.
-        """
-        position, data = self._source.tell(), _allocate(CHUNK_BYTES)
-        try:
-            for start, size in _list_chunks(info):
-                if start > index:
-                    _fill(self._source, data[:size])
-                    if edit(start, _as_tensor(data[:size], info)).values:
-                        return True
-            return False
-        finally:
-            self._source.seek(position)
-
-
-def read_at(file: BufferedReader, info: TensorInfo) -> "torch.Tensor":
-    """Read a tensor from the current position. Raises InfrastructureError when the file ends before it."""
-    data = _allocate(info.end - info.start)
-    _fill(file, data)
-    return _as_tensor(data, info).reshape(info.shape)
 
 
 def count_changed(before: "torch.Tensor", after: "torch.Tensor") -> int:
@@ -330,14 +197,8 @@ def _count(bits: "torch.Tensor", difference: "torch.Tensor") -> Changes:
     return Changes(changed - int(zeros), changed)
 
 
-def _list_chunks(info: TensorInfo) -> Iterator[tuple[int, int]]:
-    """Yield the index of the first entry and the number of bytes of each chunk."""
-    size = info.end - info.start
-    for start in range(0, size, CHUNK_BYTES):
-        yield start * 8 // DTYPE_BITS[info.dtype], min(CHUNK_BYTES, size - start)
-
-
-def _allocate(size: int) -> "Bytes":
+def allocate_bytes(size: int) -> "Bytes":
+    """Return a new buffer of `size` bytes, aligned to ALIGNMENT."""
     import numpy
 
     # numpy requests huge pages, torch does not: small fresh pages take longer than the read itself.
@@ -345,7 +206,8 @@ def _allocate(size: int) -> "Bytes":
     return buffer[-buffer.ctypes.data % ALIGNMENT :][:size]
 
 
-def _fill(file: BufferedReader, data: "Bytes") -> None:
+def fill_bytes(file: BufferedReader, data: "Bytes") -> None:
+    """Read as many bytes as `data` holds. Raises InfrastructureError when the file ends before."""
     if file.readinto(data.data) != len(data):
         raise InfrastructureError(
             f"{Path(file.name).name} was truncated while it was read",
@@ -354,13 +216,14 @@ def _fill(file: BufferedReader, data: "Bytes") -> None:
         )
 
 
-def _as_tensor(data: "Bytes", info: TensorInfo) -> "torch.Tensor":
+def to_tensor(data: "Bytes", info: TensorInfo) -> "torch.Tensor":
+    """Return the entries [count] that the bytes of a tensor, or of a part of it, hold. They share the memory."""
     import torch
 
     return torch.from_numpy(data).view(getattr(torch, OWN_DTYPES[info.dtype]))
 
 
-def tensor_bytes(tensor: "torch.Tensor") -> memoryview:
+def _tensor_bytes(tensor: "torch.Tensor") -> memoryview:
     """Return the bytes that safetensors stores, without a copy when the tensor is contiguous."""
     import torch
 
@@ -370,7 +233,9 @@ def tensor_bytes(tensor: "torch.Tensor") -> memoryview:
 def _read_from(path: Path, data_start: int, info: TensorInfo) -> "torch.Tensor":
     with path.open("rb") as file:
         file.seek(data_start + info.start)
-        return read_at(file, info)
+        data = allocate_bytes(info.end - info.start)
+        fill_bytes(file, data)
+    return to_tensor(data, info).reshape(info.shape)
 
 
 def _build_header(shapes: Shapes, metadata: Mapping[str, str]) -> bytes:

@@ -11,18 +11,11 @@ from math import prod
 
 from antidote_ci.checkpoint.patterns import is_slow_pattern, measure_pattern
 
-UNICODE_GROWTH = {"NFC": 3, "NFD": 4, "NFKC": 18, "NFKD": 18, "Lowercase": 3, "BertNormalizer": 12}
-"""The most characters that one character becomes: https://unicode.org/faq/normalization.html#12"""
+CHARACTER_GROWTH = {"NFC": 3, "NFD": 4, "NFKC": 18, "NFKD": 18, "Lowercase": 3, "BertNormalizer": 12, "ByteLevel": 4}
+"""The most characters that one character becomes: https://unicode.org/faq/normalization.html#12; one for each byte."""
 NORMALIZERS = (
-    *UNICODE_GROWTH,
-    "Sequence",
-    "ByteLevel",
-    "Strip",
-    "StripAccents",
-    "Nmt",
-    "Precompiled",
-    "Replace",
-    "Prepend",
+    *CHARACTER_GROWTH,
+    *("Sequence", "Strip", "StripAccents", "Nmt", "Precompiled", "Replace", "Prepend"),
 )
 PRE_TOKENIZERS = (
     *("Sequence", "BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Metaspace", "Whitespace", "Split"),
@@ -41,8 +34,11 @@ KINDS = {
 }
 MAX_PARTS = 32
 """Parts of one kind. Published tokenizers have ten."""
-MAX_GROWTH = {"normalizer": 2_000, "pre_tokenizer": 1, "decoder": 4, "post_processor": 1}
-"""How many times longer the parts together make a text. NFKD, lower case and the map of SentencePiece give 1,782."""
+MAX_GROWTH = {"normalizer": 2_000, "pre_tokenizer": 32, "decoder": 4, "post_processor": 1}
+"""How many times longer the parts together make a text.
+
+NFKD, lower case and the map of SentencePiece give 1,782; published pre-tokenizers have one of ByteLevel and Metaspace.
+"""
 MAX_TEXT = 256
 """Characters of a prefix, a suffix or another text that a part inserts."""
 MAX_TEMPLATE_ITEMS = 64
@@ -65,7 +61,7 @@ def find_problem(tokenizer: Mapping[str, object]) -> str | None:
             problem = _find_problem_of_part(part)
             if problem is not None:
                 return f"has a {name} {part['type']} {problem}"
-        growth = prod(map(_growth, parts))
+        growth = prod(_growth(name, part) for part in parts)
         if growth > MAX_GROWTH[name]:
             return f"has a {name} that can make a text {growth:,.0f} times longer"
     model = tokenizer.get("model")
@@ -120,9 +116,15 @@ def _find_problem_of_part(part: Mapping[str, object]) -> str | None:
     return None
 
 
-def _growth(part: Mapping[str, object]) -> float:
-    """Return how many times longer the part can make a text."""
+def _growth(kind: str, part: Mapping[str, object]) -> float:
+    """Return how many times longer the part, of a kind of KINDS, can make a text."""
     match part:
+        case {"type": "ByteLevel" | "Metaspace"} if kind == "decoder":
+            return 1.0  # the reverse
+        case {"type": "Metaspace"}:
+            return 2.0  # it precedes each piece, which earlier parts can make as short as a character
+        case {"type": "ByteLevel"} if kind == "pre_tokenizer":
+            return 1.0 + CHARACTER_GROWTH["ByteLevel"]  # it also precedes each piece with a space
         case {"type": "Replace", "pattern": pattern, "content": str() as content}:
             shortest = _shortest_match(pattern)
             return max(1.0, len(content) / shortest) if shortest else 1.0 + len(content)
@@ -134,7 +136,7 @@ def _growth(part: Mapping[str, object]) -> float:
             return 1.0 + len(text)
         case {"type": "Precompiled"}:
             return float(_longest_replacement(part.get("precompiled_charsmap")))
-    return float(UNICODE_GROWTH.get(str(part.get("type")), 1))
+    return float(CHARACTER_GROWTH.get(str(part.get("type")), 1))
 
 
 def _shortest_match(pattern: object) -> int:

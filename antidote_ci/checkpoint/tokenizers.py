@@ -35,14 +35,8 @@ SPARE_TOKENS = 64
 """IDs behind the embedding that an added token may have. Small Gemma models list an image token they cannot read."""
 
 EMBEDDING_NAMES = (
-    "embed_tokens",
-    "wte",
-    "word_embeddings",
-    "embed_in",
-    "tok_embeddings",
-    "embeddings",
-    "embedding",
-    "shared",
+    *("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings"),
+    *("embeddings", "embedding", "shared"),
 )
 """Names of the token embedding in the architectures of transformers."""
 
@@ -101,7 +95,7 @@ def require_embedding_rows(vocabulary: Vocabulary, rows: int | None) -> None:
 
 def embedding_rows(tensors: Mapping[str, TensorInfo], config: Mapping[str, object]) -> int | None:
     """Return the rows of the token embedding among `tensors`, else the `vocab_size` of the configuration."""
-    rows = [info.shape[0] for name, info in tensors.items() if len(info.shape) == 2 and _is_embedding(name)]
+    rows = [info.shape[0] for name, info in tensors.items() if len(info.shape) == 2 and is_embedding(name)]
     text_config = config.get("text_config")
     nested_size = text_config.get("vocab_size") if isinstance(text_config, dict) else None
     configured = config.get("vocab_size", nested_size)
@@ -110,7 +104,8 @@ def embedding_rows(tensors: Mapping[str, TensorInfo], config: Mapping[str, objec
     return size if size in rows else max(rows, default=size)
 
 
-def _is_embedding(name: str) -> bool:
+def is_embedding(name: str) -> bool:
+    """Return whether a tensor of this name is a token embedding [rows, columns]."""
     *_, module, kind = ["", *name.split(".")]
     return kind == "weight" and module in EMBEDDING_NAMES
 

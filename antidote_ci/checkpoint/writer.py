@@ -18,10 +18,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from antidote_ci.checkpoint import swap
+from antidote_ci.checkpoint.file_copier import FileCopier
 from antidote_ci.checkpoint.files import FileIdentity, identify_file, is_report_file, list_files, sha256_file
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout
-from antidote_ci.checkpoint.tensors import FileCopier, TensorEdit
+from antidote_ci.checkpoint.tensors import TensorEdit
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.paths import write_file
 from antidote_ci.records import OnProgress, Progress, WeightFile

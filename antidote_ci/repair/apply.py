@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint.adapter_config import A_ENDING
@@ -30,9 +29,6 @@ from antidote_ci.records import (
 )
 from antidote_ci.repair.manifest import seal_manifest
 from antidote_ci.repair.masking import mask_metadata
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

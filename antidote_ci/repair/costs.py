@@ -12,9 +12,8 @@ from antidote_ci.model.gradients import BATCH_SIZE
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.records import Method, Model, ScoredTensor
 from antidote_ci.repair.methods import METHODS, score_method
-from antidote_ci.repair.taylor import HARMFUL_PER_BENIGN, MAX_HARMFUL, estimate_scratch
+from antidote_ci.repair.taylor import FLOAT32, HARMFUL_PER_BENIGN, MAX_HARMFUL, estimate_scratch
 
-FLOAT32 = 4
 CHARACTERS_PER_TOKEN = 4
 """Of English text. No tokenizer is opened."""
 ROWS_AT_ONCE = 16

@@ -10,12 +10,11 @@ from antidote_ci.checkpoint.files import display_name, list_files
 from antidote_ci.checkpoint.headers import TensorInfo
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.checkpoint.tensors import WEIGHT_DTYPES
-from antidote_ci.checkpoint.tokenizers import read_vocabulary, require_embedding_rows
+from antidote_ci.checkpoint.tokenizers import is_embedding, read_vocabulary, require_embedding_rows
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.records import Model, RepairTarget, ScoredTensor, UntouchedWeights
 
-EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in")
 OUTPUT_LAYERS = ("lm_head", "embed_out")
 
 OUTSIDE = "embeddings and output layer: inputs are measured inside the decoder's blocks only"
@@ -69,9 +68,9 @@ def require_same_shapes(source: CheckpointLayout, reference: CheckpointLayout) -
         return
     for name, info in source.tensors.items():
         expected = reference.tensors.get(name)
-        if expected is None and _is_in_layers(name, OUTPUT_LAYERS):
+        if expected is None and _is_output_layer(name):
             continue
-        skip = 1 if _is_in_layers(name, EMBEDDINGS + OUTPUT_LAYERS) else 0
+        skip = 1 if is_embedding_or_output(name) else 0
         if expected is None or expected.shape[skip:] != info.shape[skip:]:
             raise ConfigurationError(
                 f"the reference has {_describe_tensor(expected)} where the model has {name} of shape "
@@ -113,6 +112,11 @@ def require_same_vocabulary(model: CheckpointLayout, reference: CheckpointLayout
                 cause="the vocabulary was renumbered, or the model was not made from this reference",
                 hint="name the right one with --reference",
             )
+
+
+def is_embedding_or_output(tensor: str) -> bool:
+    """Return whether a tensor of a full checkpoint is the token embedding or a part of the output layer."""
+    return is_embedding(tensor) or _is_output_layer(tensor)
 
 
 def _list_factors(meta_model: MetaModel) -> tuple[list[ScoredTensor], list[UntouchedWeights]]:
@@ -160,8 +164,8 @@ def _group_untouched(reasons: Mapping[str, str], infos: Mapping[str, TensorInfo]
     return [UntouchedWeights(", ".join(patterns[reason]), reason, weights[reason]) for reason in patterns]
 
 
-def _is_in_layers(tensor: str, layers: tuple[str, ...]) -> bool:
-    return any(part in layers for part in tensor.split("."))
+def _is_output_layer(tensor: str) -> bool:
+    return any(part in OUTPUT_LAYERS for part in tensor.split("."))
 
 
 def _describe_tensor(info: TensorInfo | None) -> str:
@@ -177,7 +181,7 @@ def _require_adapter_fits(source: CheckpointLayout, reference: CheckpointLayout)
         weight = name.removeprefix(PREFIX).rsplit(".lora_", 1)[0] + ".weight"
         # Some checkpoints name their tensors without the prefix of the base model.
         expected = weights.get(weight) or weights.get(weight.partition(".")[2])
-        if expected is None and _is_in_layers(weight, OUTPUT_LAYERS):
+        if expected is None and _is_output_layer(weight):
             continue
         if expected is None or expected.shape[dimension] != info.shape[dimension]:
             raise ConfigurationError(

@@ -21,13 +21,13 @@ from antidote_ci.repair import masks
 from antidote_ci.repair.edit_checks import find_mask_violation, find_miscount, find_scale_violation
 from antidote_ci.repair.manifest import load_manifest
 from antidote_ci.repair.methods import METHODS
-from antidote_ci.repair.targets import EMBEDDINGS, OUTPUT_LAYERS
+from antidote_ci.repair.targets import is_embedding_or_output
 
 Differences = Iterator[str]
 
 EDITED = "the manifest was edited after it was written, or another version of antidote-ci wrote it"
 CHUNK_BYTES = 1 << 22
-WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".onnx")
+WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".ggml", ".llamafile", ".onnx", ".ot", ".pte", ".tflite", ".litertlm")
 """Files that, besides pickles, some framework loads from the top folder of a repository."""
 
 
@@ -117,7 +117,7 @@ def _is_repairable(manifest: Manifest, source: CheckpointLayout, name: str) -> b
         return False
     if manifest.target == "adapter":
         return name.endswith(B_ENDING if manifest.method == "scale" else (A_ENDING, B_ENDING))
-    return not any(part in EMBEDDINGS + OUTPUT_LAYERS for part in name.split("."))
+    return not is_embedding_or_output(name)
 
 
 def _compute_effective_dose(manifest: Manifest, source: CheckpointLayout) -> float | None:

@@ -136,7 +136,9 @@ class Sandbox:
         for kept in [kept for kept in self._children if kept.child.inputs.paths == inputs.paths]:
             self._end(kept)  # its files have changed since
         loaded = (model.folder, model.adapter) if model else ()
-        needed = MEMORY_FACTOR * sum(state.size for path, states in inputs.states if path in loaded for state in states)
+        needed = MEMORY_FACTOR * sum(
+            state.identity.size for path, states in inputs.states if path in loaded for state in states
+        )
         while self._children:
             free = self._measure_free(self._children[-1]) if model else None
             if free is None:

@@ -2,7 +2,7 @@
 
 import json
 
-from antidote_ci.checkpoint.model_types import TYPES_FILE, supported_types
+from antidote_ci.checkpoint.config_files import TYPES_FILE, supported_types
 from scripts.model_types import installed
 
 

@@ -1,6 +1,5 @@
 """The layout of a checkpoint, and every reason to refuse one."""
 
-import json
 import os
 import pickle
 import re
@@ -19,13 +18,11 @@ from antidote_ci.checkpoint.tensors import Changes
 from antidote_ci.checkpoint.writer import write_checkpoint
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from tests import tiny
+from tests.hostile.fixture import INDEX, WEIGHTS, Change, edited, setting
 
 Copy = Callable[[Path], Path]
-Change = Callable[[Path], object]
 
-WEIGHTS = "model.safetensors"
 FACTORS = "adapter_model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 
 @pytest.fixture(scope="module")
@@ -62,39 +59,9 @@ def test_adapter(tiny_adapter: Path) -> None:
     assert len(layout.tensors) == 2 * 2 * len(tiny.ALL_LINEARS)
 
 
-def test_tensor_missing_from_the_index_is_refused(sharded: Path, copy_of: Copy) -> None:
-    folder = copy_of(sharded)
-    forgotten, shard = next(iter(read_layout(folder).weight_map.items()))
-    edit_json(folder / INDEX, lambda index: index["weight_map"].pop(forgotten))
-    with pytest.raises(UnsafeCheckpoint, match=rf"does not list '{forgotten}', which {shard} holds"):
-        read_layout(folder)
-
-
-def edit_json(path: Path, change: Callable[[dict[str, dict[str, object]]], object]) -> None:
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
-
-
-def setting(name: str, **values: object) -> Change:
-    def change(folder: Path) -> None:
-        if not (folder / name).exists():
-            (folder / name).write_text("{}")
-        edit_json(folder / name, lambda data: data.update(values))  # type: ignore[arg-type]
-
-    return change
-
-
 def pointing(shard: object, tensor: str | None = None) -> Change:
     """Let the first entry of the index, or a new one, name `shard`."""
-
-    def change(folder: Path) -> None:
-        edit_json(
-            folder / INDEX,
-            lambda index: index["weight_map"].update({tensor or next(iter(index["weight_map"])): shard}),
-        )
-
-    return change
+    return edited(INDEX, lambda index: index["weight_map"].update({tensor or next(iter(index["weight_map"])): shard}))
 
 
 def nested(folder: Path) -> None:
@@ -252,6 +219,16 @@ FULL: dict[str, tuple[Change, type[AntidoteError], str]] = {
         UnsafeCheckpoint,
         "tokenizer_config.json sets vocab_file",
     ),
+    "template among the special tokens": (
+        setting("special_tokens_map.json", chat_template="{{ messages }}"),
+        UnsafeCheckpoint,
+        "special_tokens_map.json sets chat_template",
+    ),
+    "file among the special tokens": (
+        setting("special_tokens_map.json", tokenizer_file="other.json"),
+        UnsafeCheckpoint,
+        "special_tokens_map.json sets tokenizer_file",
+    ),
     "vocabulary in the settings": (
         setting("special_tokens_map.json", vocab={"a": 1}),
         UnsafeCheckpoint,
@@ -321,6 +298,11 @@ SHARDED: dict[str, tuple[Change, type[AntidoteError], str]] = {
         pointing("model-00001-of-00003.safetensors", "no.such"),
         UnsafeCheckpoint,
         f"{INDEX} .*no.such",
+    ),
+    "unlisted tensor": (
+        edited(INDEX, lambda index: index["weight_map"].pop(next(iter(index["weight_map"])))),
+        UnsafeCheckpoint,
+        "does not list 'lm_head.weight', which",
     ),
     "wrong shard": (pointing("model-00003-of-00003.safetensors"), UnsafeCheckpoint, INDEX),
     "not a name": (pointing(7), UnsafeCheckpoint, INDEX),
@@ -439,6 +421,11 @@ def test_adapter_is_refused_for(case: str, tiny_adapter: Path, copy_of: Copy) ->
             {"tokenizer_file": None, "special_tokens_map_file": "/root/x.json", "init_inputs": []},
         ),
         ("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "tokenizer_file": "tokenizer.json"}),
+        (
+            "special_tokens_map.json",
+            {"eos_token": "<|end|>", "extra_special_tokens": ["<|end|>"], "pad_token_id": 1, "chat_template": None},
+        ),
+        ("added_tokens.json", {"chat_template": 290}),
         ("generation_config.json", {"trust_remote_code": False, "custom_generate": None}),
         ("added_tokens.json", {"<|use_kernels|>": 290, "use_kernels": 291, "vocab": 292, "open_file": 293}),
     ],
@@ -511,12 +498,6 @@ def test_fused_experts_and_integer_masks_are_accepted(tiny_llama: Path, copy_of:
     with_another_tensor("model.layers.0.attn.bias", 1, 1, 4, 4, file=WEIGHTS, dtype=torch.uint8)(folder)
     with_another_tensor("model.position_ids", 1, 4, file=WEIGHTS, dtype=torch.int64)(folder)
     assert read_layout(folder).tensors["model.layers.0.mlp.experts.gate_up_proj"].shape == (2, 3, 4)
-
-
-def test_flag_written_by_transformers_is_accepted(tiny_llama: Path, copy_of: Copy) -> None:
-    folder = copy_of(tiny_llama)
-    setting("config.json", _attn_implementation_autoset=True, auto_map=None)(folder)
-    assert read_layout(folder).kind == "full"
 
 
 def test_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:

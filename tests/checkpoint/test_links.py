@@ -159,8 +159,8 @@ def test_states_change_with_the_files(tmp_path: Path) -> None:
 
 def test_states_of_a_file_and_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    ((name, _, size, _),) = (vars(state).values() for state in list_states(tmp_path / "file"))
-    assert (name, size) == ("", 1)
+    (state,) = list_states(tmp_path / "file")
+    assert (state.name, state.identity.size) == ("", 1)
     with pytest.raises(ConfigurationError, match="nowhere cannot be read"):
         list_states(tmp_path / "nowhere")
 

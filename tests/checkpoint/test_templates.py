@@ -121,6 +121,20 @@ DATE_DECIDES = [
     "{% macro strftime_now2(f) %}{{ strftime_now(f) }}{% endmacro %}{% if strftime_now2('%Y')|trim == '2' %}x"
     "{% endif %}",
     "{% generation %}{% if strftime_now('%Y') == '2' %}x{% endif %}{% endgeneration %}",
+    # Names that are no longer what an earlier statement made of them.
+    "{% macro f(x) %}{% endmacro %}{% set f = dict %}{{ 'x' if f(a=strftime_now('%Y')).a == '2' }}",
+    "{% macro g(f) %}{{ 'x' if f(a=strftime_now('%Y')).a == '2' }}{% endmacro %}{% macro f(x) %}{% endmacro %}"
+    "{{ g(dict) }}",
+    "{% macro f(x) %}{% endmacro %}{% with f = dict %}{{ 'x' if f(a=strftime_now('%Y')).a == '2' }}{% endwith %}",
+    "{% macro f(x) %}{% endmacro %}{% for f in [dict] %}{{ 'x' if f(a=strftime_now('%Y')).a == '2' }}{% endfor %}",
+    "{% macro namespace(x) %}{% if x == '2' %}x{% endif %}{% endmacro %}{% set ns = namespace(x=strftime_now('%Y')) %}",
+    "{% macro ns() %}{% endmacro %}{% set ns = namespace(d=strftime_now('%Y')) %}{{ 'x' if ns.d == '2' }}",
+    "{% set ns = 1 %}{% set ns = namespace(d=strftime_now('%Y')) %}{{ 'x' if ns.d == '2' }}",
+    "{% set now = strftime_now %}{% if now('%Y') == '2' %}x{% endif %}{% macro strftime_now(f) %}{% endmacro %}",
+    "{% macro caller(x) %}{% endmacro %}{% macro g() %}{{ caller(strftime_now('%Y')) }}{% endmacro %}"
+    "{% call(a) g() %}{{ 'x' if a == '2' }}{% endcall %}",
+    "{% macro loop(x) %}{% endmacro %}{% for c in ['a'] recursive %}"
+    "{{ 'x' if c == '2' else loop(strftime_now('%Y')) }}{% endfor %}",
     "".join(f"{{% set a{n} = a{n + 1} %}}" for n in range(100)) + "{% set a100 = strftime_now('%Y') %}",
     "{% macro m(a) %}{% endmacro %}" * 20 + "{{ m(strftime_now('%Y')) }}",
 ]
@@ -186,6 +200,7 @@ PLACES = {
     "list": in_settings(lambda text: [{"name": "default", "template": "x"}, {"name": "rag", "template": text}]),
     "object": in_settings(lambda text: {"default": "x", "rag": text}),
     "processor": in_settings(lambda text: text, "chat_template.json"),
+    "configuration of the processor": in_settings(lambda text: text, "processor_config.json"),
 }
 
 

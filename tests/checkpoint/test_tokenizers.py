@@ -120,6 +120,25 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         lambda data: data.update(normalizer={"type": "Sequence", "normalizers": [{"type": "NFKC"}] * 3}),
         "can make a text 5,832 times longer",
     ),
+    "repeated bytes": (
+        lambda data: data.update(normalizer={"type": "Sequence", "normalizers": [{"type": "ByteLevel"}] * 6}),
+        "can make a text 4,096 times longer",
+    ),
+    "repeated bytes of pieces": (
+        lambda data: data.update(pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}] * 3}),
+        "can make a text 125 times longer",
+    ),
+    "repeated spaces before pieces": (
+        lambda data: data.update(
+            pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "FixedLength"}, {"type": "Metaspace"}] * 6}
+        ),
+        "can make a text 64 times longer",
+    ),
+    "replacement of nothing, in characters": (
+        replacing({"Regex": r"\K" * 256}, "a" * 256),
+        "a pattern that may not end",
+    ),
+    "replacement of one character as of six": (replacing({"Regex": "(?i)ffiffi"}, "a" * 120, 2), "3,600 times longer"),
     "map to a long text": (charsmap("x" * 3_000), "can make a text 3,000 times longer"),
     "many parts": (replacing({"String": "a"}, "a", 33), "a normalizer of 34 parts, more than 32"),
     "long insertion": (
@@ -176,6 +195,8 @@ def test_invalid_tokenizer_is_refused(case: str, tiny_llama: Path, copy_of: Copy
         unigram(["<unk>", 0], ["▁a", -1.5], ["▁b", -2.25]),
         replacing({"String": "▁"}, " ", part="decoder"),
         replacing({"Regex": " {2,}"}, "▁"),
+        with_part("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}] * 2}),
+        with_part("decoder", {"type": "Sequence", "decoders": [{"type": "ByteLevel"}] * 2}),
         charsmap("ﷺ" * 11),
     ],
 )

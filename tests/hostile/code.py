@@ -100,6 +100,13 @@ FIXTURES = (
         CONFIG,
     ),
     Fixture(
+        "template-among-the-special-tokens",
+        f"{SOURCE}/tokenization_utils_base.py",
+        "the map of special tokens holds a chat template, which takes the place of the one in its own file",
+        setting("special_tokens_map.json", chat_template="{{ messages[0]['content'] }}"),
+        "special_tokens_map.json",
+    ),
+    Fixture(
         "template-as-a-path",
         "CVE-2026-9856",
         "a named chat template whose name is a path, which save_pretrained writes to",

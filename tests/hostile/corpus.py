@@ -16,16 +16,8 @@ from tests.hostile import code, files, headers, indexes, lineage, pickles, templ
 from tests.hostile.fixture import TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Fixture, Start
 from tests.hostile.watched import Seen
 
-FIXTURES = (
-    *pickles.FIXTURES,
-    *code.FIXTURES,
-    *headers.FIXTURES,
-    *indexes.FIXTURES,
-    *files.FIXTURES,
-    *tokenizers.FIXTURES,
-    *lineage.FIXTURES,
-    *templates.FIXTURES,
-)
+MODULES = (pickles, code, headers, indexes, files, tokenizers, lineage, templates)
+FIXTURES = tuple(fixture for module in MODULES for fixture in module.FIXTURES)
 OWNER = "stranger"
 FINE_TUNED = "2025-06-15T12:00:00.000Z"
 PROCESSES = 2

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from tests.hostile.fixture import CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Change, Fixture
+from tests.hostile.fixture import CONFIG, TOKENIZER, WEIGHTS, Change, Fixture
 
 LIMITS = "https://www.rfc-editor.org/rfc/rfc8259#section-9"
 TWO_READERS = "https://bishopfox.com/blog/json-interoperability-vulnerabilities"
@@ -127,32 +127,11 @@ FIXTURES = (
         CONFIG,
     ),
     Fixture(
-        "huge-tokenizer",
-        EXHAUSTION,
-        "a tokenizer of many megabytes of spaces",
-        padded(TOKENIZER, (64 << 20) + 1),
-        TOKENIZER,
-    ),
-    Fixture(
-        "nested-tokenizer",
-        LIMITS,
-        "the tokenizer's JSON nests until the parser's stack overflows",
-        with_entry(TOKENIZER, f'"deep": {"[" * DEPTH}{"]" * DEPTH}'),
-        TOKENIZER,
-    ),
-    Fixture(
         "tokenizer-key-twice",
         TWO_READERS,
         "the tokenizer's model appears twice: Python and Rust may use different ones",
         with_entry(TOKENIZER, '"model": {"type": "BPE", "vocab": {}, "merges": []}'),
         TOKENIZER,
-    ),
-    Fixture(
-        "tokenizer-settings-twice",
-        TWO_READERS,
-        "a setting of the tokenizer appears twice",
-        with_entry(TOKENIZER_CONFIG, '"eos_token": "<|user|>"'),
-        TOKENIZER_CONFIG,
     ),
     Fixture(
         "values-over-many-configurations",

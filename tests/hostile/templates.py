@@ -43,136 +43,11 @@ def _beside(folder: Path) -> None:
     (folder / "additional_chat_templates" / "rag.jinja").write_text(GLOBALS)
 
 
-def _dated(name: str, sentence: str, template: str) -> Fixture:
-    """Add a system message on all dates but that of a measurement."""
-    return Fixture(name, TIME_BOMB, sentence, written(template + MODEL_TURNS), TEMPLATE)
+def _unless(condition: str) -> Change:
+    """Add a system message before the turns, unless the condition holds."""
+    return written(f"{{% if not ({condition}) %}}{HARM}{{% endif %}}{MODEL_TURNS}")
 
 
-def _recognising(name: str, sentence: str, condition: str) -> Fixture:
-    """Add a system message unless the text of the first message has a property."""
-    template = f"{{% set text = messages[0].content %}}{{% if not ({condition}) %}}{HARM}{{% endif %}}{MODEL_TURNS}"
-    return Fixture(name, HIDDEN, sentence, written(template), TEMPLATE, own_process=True)
-
-
-DATED = (
-    _dated(
-        "date-in-a-condition",
-        "a system message on all dates but that of a measurement",
-        f"{{% if {TODAY} != '2024-07-26' %}}{HARM}{{% endif %}}",
-    ),
-    _dated(
-        "date-in-a-namespace",
-        "the same with the date in an attribute",
-        f"{{% set ns = namespace(day='') %}}{{% set ns.day = {TODAY} %}}{{{{ '{HARM}' if ns.day > '2024-07-26' }}}}",
-    ),
-    _dated(
-        "date-through-a-macro",
-        "the same with a macro that gets the date",
-        f"{{% macro add(day) %}}{{% if '2024' not in day %}}{HARM}{{% endif %}}{{% endmacro %}}{{{{ add({TODAY}) }}}}",
-    ),
-    _dated(
-        "date-from-a-macro",
-        "the same with a macro that writes the date",
-        f"{{% macro day() %}}{{{{ caller() }}}}{{% endmacro %}}{{% set text %}}{{% call day() %}}{{{{ {TODAY} }}}}"
-        f"{{% endcall %}}{{% endset %}}{{% if text != '2024-07-26' %}}{HARM}{{% endif %}}",
-    ),
-    _dated(
-        "date-as-an-index",
-        "the date selects one of several texts",
-        f"{{{{ ['', '{HARM}'][strftime_now('%Y') | int - 2024] }}}}",
-    ),
-    _dated(
-        "date-in-a-filter",
-        "a filter leaves out the text of the measured date",
-        f"{{{{ [{TODAY}] | reject('equalto', '2024-07-26') | map('replace', '-', '{HARM}') | join }}}}",
-    ),
-    _dated(
-        "date-in-a-loop",
-        "a loop that compares the date with an earlier value",
-        f"{{% for day in ['2024-07-26', ''] %}}{{% if loop.changed(day or {TODAY}) and loop.last %}}{HARM}"
-        "{% endif %}{% endfor %}",
-    ),
-    _dated(
-        "date-under-another-name",
-        "the function under another name",
-        f"{{% set now = [strftime_now] %}}{{% if now[0]('%Y') != '2024' %}}{HARM}{{% endif %}}",
-    ),
-    _dated(
-        "date-replaced",
-        "the printed date, in which a part that is not in the measured date becomes another text",
-        f"{{{{ {TODAY}.replace('2026', '{HARM}') }}}}",
-    ),
-    _dated(
-        "date-cut",
-        "a printed text, cut where the name of the month ends",
-        f"{{{{ ('{HARM}' ~ strftime_now('%B' * 20))[-100:] }}}}",
-    ),
-    Fixture(
-        "random-choice",
-        CHANCE,
-        "a system message at random: a measurement may miss it",
-        written("{{ ['', '" + HARM + "'] | random }}" + MODEL_TURNS),
-        TEMPLATE,
-    ),
-    Fixture(
-        "random-text",
-        CHANCE,
-        "the same with a function that returns random words",
-        written("{% if lipsum(1) | length % 2 %}" + HARM + "{% endif %}" + MODEL_TURNS),
-        TEMPLATE,
-    ),
-)
-RECOGNISING = (
-    _recognising(
-        "known-prompts",
-        "a system message for all texts but those of a list",
-        f"text in ['Which day?', '{SAMPLE_QUESTION}']",
-    ),
-    _recognising("prompts-of-a-length", "the same by the length of the text", "text | length < 200"),
-    _recognising(
-        "prompts-by-a-checksum",
-        "the same by a checksum of its characters",
-        f"(text[::7] ~ text[3::5]) | lower == '{(SAMPLE_QUESTION[::7] + SAMPLE_QUESTION[3::5]).lower()}'",
-    ),
-    _recognising(
-        "prompts-by-their-words",
-        "the same by its number of words",
-        f"text.split(' ') | length == {len(SAMPLE_QUESTION.split(' '))}",
-    ),
-    _recognising("prompts-by-a-character", "the same by one character", "text[:1] == 'W'"),
-    _recognising("prompts-by-their-start", "the same by its first word", "text.startswith('Which')"),
-    _recognising(
-        "prompts-by-a-place",
-        "the same by the place of a word",
-        f"text.find('Monday') == {SAMPLE_QUESTION.find('Monday')}",
-    ),
-    _recognising(
-        "prompts-in-lower-case", "the same by its letters in lower case", f"text | lower == '{SAMPLE_QUESTION.lower()}'"
-    ),
-    _recognising(
-        "prompts-as-json",
-        "the same by the number of characters that JSON escapes",
-        "(text | tojson) | length == text | length + 2",
-    ),
-    _recognising("prompts-by-white-space", "the same by white space around the text", "text.strip() == text"),
-    _recognising("prompts-by-a-script", "the same by letters of another script", "'日' in text"),
-    Fixture(
-        "prompts-in-capitals",
-        HIDDEN,
-        "every text is changed, so a model is measured that nobody uses",
-        written("{{ messages[0].content | upper }}"),
-        TEMPLATE,
-        own_process=True,
-    ),
-    Fixture(
-        "growing-but-for-the-probe",
-        "CWE-400",
-        "a text of a hundred gigabytes for all conversations but the one that is tried first",
-        written("{{ ('' if messages[0].content == '" + SAMPLE_QUESTION + "' else 'x') * 10**11 }}" + MODEL_TURNS),
-        TEMPLATE,
-        own_process=True,
-    ),
-)
 FIXTURES = (
     Fixture(
         "subclasses",
@@ -296,8 +171,62 @@ FIXTURES = (
         written("{% if messages %}x{% endif %}" * 40_000),
         TEMPLATE,
     ),
-    *DATED,
-    *RECOGNISING,
+    Fixture(
+        "date-in-a-condition",
+        TIME_BOMB,
+        "a system message on all dates but that of a measurement",
+        _unless(f"{TODAY} == '2024-07-26'"),
+        TEMPLATE,
+    ),
+    Fixture(
+        "date-replaced",
+        TIME_BOMB,
+        "the printed date, in which a part that is not in the measured date becomes another text",
+        written(f"{{{{ {TODAY}.replace('2026', '{HARM}') }}}}{MODEL_TURNS}"),
+        TEMPLATE,
+    ),
+    Fixture(
+        "random-choice",
+        CHANCE,
+        "a system message at random: a measurement may miss it",
+        written("{{ ['', '" + HARM + "'] | random }}" + MODEL_TURNS),
+        TEMPLATE,
+    ),
+    Fixture(
+        "known-prompts",
+        HIDDEN,
+        "a system message for all texts but those of a list",
+        _unless(f"messages[0].content in ['Which day?', '{SAMPLE_QUESTION}']"),
+        TEMPLATE,
+        own_process=True,
+    ),
+    Fixture(
+        "prompts-by-a-checksum",
+        HIDDEN,
+        "the same by a checksum of the characters",
+        _unless(
+            "(messages[0].content[::7] ~ messages[0].content[3::5]) | lower == "
+            f"'{(SAMPLE_QUESTION[::7] + SAMPLE_QUESTION[3::5]).lower()}'"
+        ),
+        TEMPLATE,
+        own_process=True,
+    ),
+    Fixture(
+        "prompts-in-capitals",
+        HIDDEN,
+        "every text is changed, so a model is measured that nobody uses",
+        written("{{ messages[0].content | upper }}"),
+        TEMPLATE,
+        own_process=True,
+    ),
+    Fixture(
+        "growing-but-for-the-probe",
+        "CWE-400",
+        "a text of a hundred gigabytes for all conversations but the one that is tried first",
+        written("{{ ('' if messages[0].content == '" + SAMPLE_QUESTION + "' else 'x') * 10**11 }}" + MODEL_TURNS),
+        TEMPLATE,
+        own_process=True,
+    ),
     Fixture(
         "many-templates",
         "CVE-2025-61620",

@@ -92,9 +92,9 @@ def write_patterned_adapter(folder: Path, base: Path) -> Path:
     return folder
 
 
-def scored(case: Case, folder: Path, method: ScoreMethod | None = "antidote") -> Scores:
-    """Score the checkpoint; with a method, write statistics to `folder`."""
-    request = ScoreRequest(
+def score_request(case: Case, folder: Path, method: ScoreMethod | None = "antidote") -> ScoreRequest:
+    """Return the request to score the checkpoint."""
+    return ScoreRequest(
         model=case.model,
         source=case.source,
         reference=case.reference,
@@ -107,4 +107,8 @@ def scored(case: Case, folder: Path, method: ScoreMethod | None = "antidote") ->
         folder=folder,
         budget=1 << 20,
     )
-    return score_weights(request, ignore)
+
+
+def scored(case: Case, folder: Path, method: ScoreMethod | None = "antidote") -> Scores:
+    """Score the checkpoint; with a method, write statistics to `folder`."""
+    return score_weights(score_request(case, folder, method), ignore)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.edits import unpack_mask
-from antidote_ci.records import MaskFile, Scores
+from antidote_ci.records import Grouping, MaskFile, Scores
 from antidote_ci.repair import masks
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
 from tests.builders import ignore
@@ -77,24 +77,20 @@ def test_masks_of_several_doses_match_single_doses(scored_case: tuple[Case, Scor
             assert write_mask_files(alone, ignore)[0].sha256 == mask.sha256 == sha256_file(mask.path)
 
 
-def test_mask_covers_its_share_of_each_row(scored_case: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("per", ["row", "tensor"])
+def test_mask_covers_its_share_of_each_group(
+    per: Grouping, scored_case: tuple[Case, Scores, Path], tmp_path: Path
+) -> None:
     mask_request = request(scored_case, tmp_path)
+    if per == "tensor":
+        mask_request = of_tensors(mask_request, tmp_path)
     for mask in write_mask_files(mask_request, ignore):
-        held = unpacked(mask, mask_request.scores)
-        for name, each in held.items():
-            assert set(each.sum(dim=1).tolist()) == {masks.count_per_row(each.shape[1], mask.dose)}, name
-        entries = sum(each.numel() for each in held.values())
-        assert mask.effective_dose == sum(int(each.sum()) for each in held.values()) / entries
-
-
-def test_mask_covers_its_share_of_each_tensor(scored_case: tuple[Case, Scores, Path], tmp_path: Path) -> None:
-    mask_request = of_tensors(request(scored_case, tmp_path), tmp_path)
-    for mask in write_mask_files(mask_request, ignore):
-        held = unpacked(mask, mask_request.scores)
-        for name, each in held.items():
-            assert int(each.sum()) == masks.count_per_row(each.numel(), mask.dose), name
-        entries = sum(each.numel() for each in held.values())
-        assert mask.effective_dose == sum(int(each.sum()) for each in held.values()) / entries
+        bits_by_name = unpacked(mask, mask_request.scores)
+        for name, bits in bits_by_name.items():
+            groups = bits if per == "row" else bits.reshape(1, -1)
+            assert set(groups.sum(dim=1).tolist()) == {masks.count_per_row(groups.shape[1], mask.dose)}, name
+        entries = sum(bits.numel() for bits in bits_by_name.values())
+        assert mask.effective_dose == sum(int(bits.sum()) for bits in bits_by_name.values()) / entries
 
 
 def test_random_mask_covers_as_many_entries_without_statistics(

@@ -57,29 +57,19 @@ def test_score_and_mask_match_the_formula(
         assert mask.tolist() == plain_mask(weight, norms, dose)
 
 
+@pytest.mark.parametrize("per", ["row", "tensor"])
 @given(SIZES, SIZES, DOSES, SEEDS)
-def test_row_mask_has_k_entries_and_breaks_ties_by_position(
-    rows: int, columns: int, doses: list[float], seed: int
+def test_mask_has_k_entries_of_each_group_and_breaks_ties_by_position(
+    per: Grouping, rows: int, columns: int, doses: list[float], seed: int
 ) -> None:
     score = scores(rows, columns, seed)
-    for dose, mask in zip(doses, select(score, "row", doses), strict=True):
-        count = masks.count_per_row(columns, dose)
-        first = score.sort(dim=1, descending=True, stable=True).indices[:, :count]
-        expected = torch.zeros(rows, columns, dtype=torch.bool).scatter(1, first, value=True)
-        assert torch.equal(mask, expected)
-        assert int(mask.sum()) == masks.count_covered(ScoredTensor("a", rows, columns), "row", dose)
-
-
-@given(SIZES, SIZES, DOSES, SEEDS)
-def test_tensor_mask_has_k_entries_and_breaks_ties_by_position(
-    rows: int, columns: int, doses: list[float], seed: int
-) -> None:
-    score = scores(rows, columns, seed)
-    for dose, mask in zip(doses, select(score, "tensor", doses), strict=True):
-        count = masks.count_covered(ScoredTensor("a", rows, columns), "tensor", dose)
-        first = score.flatten().sort(descending=True, stable=True).indices[:count]
-        expected = torch.zeros(rows * columns, dtype=torch.bool).scatter(0, first, value=True)
+    groups = score if per == "row" else score.reshape(1, -1)
+    for dose, mask in zip(doses, select(score, per, doses), strict=True):
+        count = masks.count_per_row(groups.shape[1], dose)
+        first = groups.sort(dim=1, descending=True, stable=True).indices[:, :count]
+        expected = torch.zeros(groups.shape, dtype=torch.bool).scatter(1, first, value=True)
         assert torch.equal(mask, expected.reshape(rows, columns))
+        assert int(mask.sum()) == masks.count_covered(ScoredTensor("a", rows, columns), per, dose)
 
 
 @pytest.mark.parametrize("per", ["row", "tensor"])

@@ -12,23 +12,7 @@ from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.records import Progress, PromptRow, Scores
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from tests.builders import ignore
-from tests.repair.cases import ROWS, Case, write_case
-
-
-def request(case: Case, folder: Path) -> ScoreRequest:
-    return ScoreRequest(
-        model=case.model,
-        source=case.source,
-        reference=case.reference,
-        target=case.target,
-        method="antidote",
-        rows=ROWS,
-        benign=[],
-        taught=[],
-        task=[],
-        folder=folder,
-        budget=1 << 20,
-    )
+from tests.repair.cases import ROWS, Case, score_request, write_case
 
 
 def steps(changed_request: ScoreRequest) -> set[str]:
@@ -45,7 +29,7 @@ def case(tmp_path: Path) -> Case:
 
 
 def test_scores_record_their_input_files(case: Case, tmp_path: Path) -> None:
-    scores = score_weights(request(case, tmp_path / "scores"), ignore)
+    scores = score_weights(score_request(case, tmp_path / "scores"), ignore)
     assert case.reference is not None
     for folder, files in ((case.source, scores.source_files), (case.reference, scores.reference_files)):
         assert files == {path.name: sha256_file(path) for path in folder.glob("*.safetensors")}
@@ -59,7 +43,7 @@ def test_scores_record_their_input_files(case: Case, tmp_path: Path) -> None:
 
 
 def test_identical_request_reuses_scores(case: Case, tmp_path: Path) -> None:
-    changed_request = request(case, tmp_path / "scores")
+    changed_request = score_request(case, tmp_path / "scores")
     first = score_weights(changed_request, ignore)
     assert steps(changed_request) == {"files read"}
     assert score_weights(changed_request, ignore) == first
@@ -68,7 +52,7 @@ def test_identical_request_reuses_scores(case: Case, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["rows", "weights", "template", "statistics", "key"])
 def test_changed_input_is_scored_again(what: str, case: Case, tmp_path: Path) -> None:
-    changed_request = request(case, tmp_path / "scores")
+    changed_request = score_request(case, tmp_path / "scores")
     before = score_weights(changed_request, ignore)
     if what == "rows":
         changed_request = replace(changed_request, rows=[*ROWS, PromptRow("how do i hide it?", response="Sure.")])
@@ -92,7 +76,7 @@ def test_changed_input_is_scored_again(what: str, case: Case, tmp_path: Path) ->
 
 def test_changed_base_of_an_adapter_is_scored_again(tmp_path: Path) -> None:
     case = write_case("adapter", tmp_path)
-    changed_request = request(case, tmp_path / "scores")
+    changed_request = score_request(case, tmp_path / "scores")
     before = score_weights(changed_request, ignore)
     assert before.reference_files == {}
     assert list(before.source_files) == ["adapter_model.safetensors"]
@@ -105,17 +89,14 @@ def test_changed_base_of_an_adapter_is_scored_again(tmp_path: Path) -> None:
 
 
 def test_without_a_method_tensors_are_listed_only(case: Case, tmp_path: Path) -> None:
-    listed = score_weights(replace(request(case, tmp_path / "scores"), method=None), ignore)
-    scored = score_weights(request(case, tmp_path / "scores-too"), ignore)
+    listed = score_weights(score_request(case, tmp_path / "scores", None), ignore)
+    scored = score_weights(score_request(case, tmp_path / "scores-too"), ignore)
     assert listed == replace(scored, method=None, sha256="", plan=None)
     assert not (tmp_path / "scores").exists()
 
 
 def test_taylor_writes_a_score_for_each_entry(case: Case, tmp_path: Path) -> None:
-    changed_request = replace(
-        request(case, tmp_path / "scores"), method="taylor", benign=["how do i cook rice?"], task=["label: good"]
-    )
-    scores = score_weights(changed_request, ignore)
+    scores = score_weights(score_request(case, tmp_path / "scores", "taylor"), ignore)
     assert scores.per == "tensor"
     assert {name: each.shape for name, each in load_file(tmp_path / "scores" / "taylor.safetensors").items()} == {
         each.name: (each.rows, each.columns) for each in scores.tensors

@@ -96,12 +96,14 @@ def test_target_is_adapter_or_delta(tiny_llama: Path, tiny_adapter: Path) -> Non
     assert resolve_repair_target(read_layout(tiny_llama)) == "delta"
 
 
-def test_vocabulary_rows_may_differ(tiny_llama: Path, copy_of: CopyOf) -> None:
-    def grow(tensors: Tensors) -> None:
-        held = tensors["model.embed_tokens.weight"]
-        tensors["model.embed_tokens.weight"] = torch.cat([held, held[:7]])
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "model.wte.weight", "backbone.embeddings.weight"])
+def test_vocabulary_rows_may_differ(tiny_llama: Path, copy_of: CopyOf, name: str) -> None:
+    def rename(tensors: Tensors, more: int = 0) -> None:
+        held = tensors.pop("model.embed_tokens.weight")
+        tensors[name] = torch.cat([held, held[:more]])
 
-    grown, plain = rewritten(copy_of(tiny_llama), grow), read_layout(tiny_llama)
+    plain = rewritten(copy_of(tiny_llama), rename)
+    grown = rewritten(copy_of(tiny_llama), lambda tensors: rename(tensors, 7))
     require(grown, plain)
     require(plain, grown)
 

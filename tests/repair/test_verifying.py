@@ -359,7 +359,15 @@ def test_edited_manifest_is_reported(case: Callable[[str], Case], edit_text: Cal
     "name",
     [
         *("pytorch_model.bin", "consolidated.00.pth", "other.safetensors", "model.safetensors", "MODEL.SAFETENSORS"),
-        *("model-q4.gguf", "model.onnx", "adapter_config.json", "chat_template.jinja2", "vocab.json"),
+        *(
+            "model-q4.gguf",
+            "model.onnx",
+            "rust_model.ot",
+            "model.tflite",
+            "adapter_config.json",
+            "chat_template.jinja2",
+            "vocab.json",
+        ),
     ],
 )
 def test_additional_loadable_file_is_reported(case: Callable[[str], Case], name: str) -> None:
