@@ -137,6 +137,7 @@ def _resolve_input(config: RepairConfig, console: Console) -> RepairInput:
         require_replaceable(run.out / output.MODEL_FOLDER)
         reference_source = resolve.find_reference(source, settings.reference)
         reference = resolve.resolve_reference(source, reference_source, console.report)
+        require_disjoint_folders(reference.source.folder, run.out / output.MODEL_FOLDER)
         return RepairInput(source, reference_source, reference)
 
 

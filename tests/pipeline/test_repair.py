@@ -242,6 +242,15 @@ def a_report(_pair: Path, folder: Path) -> Options:
     return {}
 
 
+def a_reference_in_the_output(pair: Path, folder: Path) -> Options:
+    """It would be replaced by the repair that is made from it."""
+    shutil.copytree(pair / "reference", folder / "out" / "model")
+    (folder / "out" / "model" / "antidote").mkdir()
+    (folder / "out" / "model" / "antidote" / "manifest.json").touch()
+    (folder / "out" / "child.log").touch()
+    return {"reference": str(folder / "out" / "model")}
+
+
 REFUSED = [
     ("merged", "antidote", changed(dose=None), "--dose"),
     ("merged", "antidote", changed(method=None), "--method"),
@@ -253,6 +262,7 @@ REFUSED = [
     ("merged", "antidote", empty_realignment, "holds no prompts"),
     ("merged", "scale", foreign_files, "thesis.tex"),
     ("merged", "scale", a_report, "report.json"),
+    ("merged", "scale", a_reference_in_the_output, "lie in one another"),
 ]
 """Target, method, changed options, and a part of the message."""
 
