@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import calibration, chat_api, prompt_sets, prompts
+from antidote_ci.evaluation import calibration, chat_api, prompt_sets, prompts, saved
 from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.generators.server import ServerGenerator
 from antidote_ci.evaluation.judges import catalog, endpoint
@@ -42,6 +42,7 @@ def check_configuration(config: RunConfig, command: Command, *, here: bool = Tru
     _require_generator(config)
     if config.save_answers is not None:
         require_file_can_be_created(config.save_answers, "--save-answers")
+        saved.require_replaceable(config.save_answers)
     if not config.no_cache:
         evaluator.require_answer_cache(os.environ)
     return judges
