@@ -20,7 +20,7 @@ from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.remote import count_remote_bytes, count_remote_weight_bytes
 from antidote_ci.model import memory
 from antidote_ci.paths import free_space, is_path
-from antidote_ci.pipeline import candidates, dose_search, evaluator, model_names, preflight, resolve
+from antidote_ci.pipeline import dose_search, evaluator, model_names, preflight, resolve, scoring_inputs
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import PromptSetRecord, ScoreMethod
 from antidote_ci.repair import costs
@@ -201,7 +201,7 @@ def _estimate_workload(config: RunConfig, command: Command) -> _Workload:
         files = run_prompts.files
         selections = EVALUATIONS_OF_SELECTION + (EVALUATIONS_OF_FRONTIER if policy.repair.frontier else 0)
         evaluations = [(EVALUATIONS_OF_CONFIRMATION, run_prompts.confirmation), (selections, run_prompts.selection)]
-        scored = candidates.list_text_lengths(policy, policy.repair.method, run_prompts.repair_prompts)
+        scored = scoring_inputs.list_text_lengths(policy, policy.repair.method, run_prompts.repair_prompts)
     judged = sum(count * _count_judged(prompts, config) for count, prompts in evaluations)
     return _Workload(
         files,
