@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from antidote_ci.errors import AntidoteError, ConfigurationError
-from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.evaluation.comparison import list_history
 from antidote_ci.hub import commits, pull
 from antidote_ci.paths import is_path
@@ -49,12 +48,12 @@ def list_models(
         else:
             models = [model_names.parse_model_name(name)]
         for model, named in models:
-            folder = name_folder(_display_name(model) if named is None else f"{model}@{named}")
+            folder = name_folder(model_names.display_name(model) if named is None else f"{model}@{named}")
             config = replace(base, model=model, revision=named, out=base.out / folder)
             if configs.setdefault(folder, config) != config:
-                other = _display_name(configs[folder].model)
+                other = model_names.display_name(configs[folder].model)
                 raise ConfigurationError(
-                    f"{other} and {_display_name(model)} have the same folder: {config.out}",
+                    f"{other} and {model_names.display_name(model)} have the same folder: {config.out}",
                     hint="evaluate them with one command each, and different --out",
                 )
     if not configs:
@@ -76,7 +75,7 @@ def evaluate_models(configs: Sequence[RunConfig], evaluate: EvaluateModel, conso
     codes: list[int] = []
     history = History([])
     for number, config in enumerate(configs, 1):
-        name = _display_name(config.model)
+        name = model_names.display_name(config.model)
         console.print(f"model {number} of {len(configs)}: {name}")
         console.seconds = {}
         try:
@@ -102,14 +101,6 @@ def evaluate_models(configs: Sequence[RunConfig], evaluate: EvaluateModel, conso
 def name_folder(model: str) -> str:
     """The name of a model's folder, such as ORG--MODEL."""
     return re.sub(r"[^\w.@-]+", "--", model).strip(".-")[:200]
-
-
-def _display_name(model: str) -> str:
-    """The name of a model, without the user and the password in the address of a server."""
-    if not model_names.is_server_address(model):
-        return model
-    address, hash_sign, served = model.partition("#")
-    return f"{redact_address(address)}{hash_sign}{served}"
 
 
 def _is_account(name: str) -> bool:

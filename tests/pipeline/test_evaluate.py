@@ -237,7 +237,7 @@ def test_a_running_server_is_evaluated(measured: list[str], tmp_path: Path) -> N
         assert done.returncode in (0, 1, 4), done.stderr
         assert {seen["Authorization"] for seen in server.headers_seen} == {"Bearer a-secret-key"}
     found = report(tmp_path / "out")
-    assert found.source == records.ReportedSource(server.address, None, "server")
+    assert found.source == records.ReportedSource(f"{server.address}#small", None, "server")
     assert found.evaluations.before.plan.generator == server.address
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or b"a-secret-key" not in path.read_bytes()
