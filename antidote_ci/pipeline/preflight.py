@@ -35,7 +35,7 @@ def check_configuration(config: RunConfig, command: Command, *, here: bool = Tru
         # The identity of a workflow is exchanged by a request.
         if not os.environ.get(RESOURCE_VARIABLE):
             write_access(os.environ)
-    judges = select_judges(config.policy)
+    judges = check_judges(config.policy)
     require_readable_inputs(config)
     if not here:
         return judges
@@ -48,8 +48,8 @@ def check_configuration(config: RunConfig, command: Command, *, here: bool = Tru
     return judges
 
 
-def select_judges(policy: Policy) -> list[JudgeSpec]:
-    """Return the judges, whose folder, address and calibration have been checked. Raises ConfigurationError."""
+def check_judges(policy: Policy) -> list[JudgeSpec]:
+    """Return the judges. Raises ConfigurationError for an invalid name, folder, address or calibration."""
     settings = policy.evaluation
     judges = evaluator.select_judges(settings)
     for judge in judges:

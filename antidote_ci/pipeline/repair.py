@@ -98,7 +98,7 @@ def _load_prompts(config: RepairConfig, console: Console) -> tuple[RepairPrompts
         preflight.require_readable_inputs(config.run)
         return RepairPrompts([], [], []), []
     policy = _narrow_policy(config.run.policy, score)
-    judges = preflight.select_judges(policy) if policy.repair.realignment == SELF else []
+    judges = preflight.check_judges(policy) if policy.repair.realignment == SELF else []
     preflight.require_readable_inputs(dataclasses.replace(config.run, policy=policy))
     with console.step("read the prompts"):
         return splits.load_repair_prompts(policy, evaluator.fetch_prompts(policy)), judges
