@@ -35,14 +35,19 @@ def is_folder(text: str) -> bool:
     return os.path.isdir(text)  # noqa: PTH112 - Path.is_dir raises for a long name
 
 
-def find_folder(path: str) -> Path | None:
-    """The folder at a path that a user wrote, absolute and without `~`, or None if there is none."""
+def resolve_path(path: str) -> Path | None:
+    """A path that a user wrote, absolute and without `~` and links, or None if it cannot be one."""
     try:
-        folder = Path(path).expanduser().resolve()
+        return Path(path).expanduser().resolve()
     except (OSError, RuntimeError, ValueError):
         # An unknown user after `~`, a loop of links, or characters that no path has.
         return None
-    return folder if is_folder(str(folder)) else None
+
+
+def find_folder(path: str) -> Path | None:
+    """The folder at a path that a user wrote, absolute and without `~`, or None if there is none."""
+    folder = resolve_path(path)
+    return folder if folder is not None and is_folder(str(folder)) else None
 
 
 def require_writable(folder: Path, hint: str = OUT_HINT) -> None:

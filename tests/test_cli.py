@@ -147,13 +147,25 @@ def test_a_dry_run_writes_nothing(trained_pair: Path, tmp_path: Path) -> None:
 def test_an_evaluation_has_a_dry_run(tiny_llama: Path, tmp_path: Path) -> None:
     arguments = [str(tiny_llama), *("--judge=refusal", "--prompts=embedded", "--threshold=0.35", "--dry-run")]
     arguments.append(f"--out={tmp_path / 'out'}")
-    forecast = json.loads(cli("evaluate", *arguments, "--json").stdout)
-    assert (forecast["method"], forecast["bytes_to_write"]) == (None, 0)
+    # A full checkpoint needs no reference, so none is looked up.
+    forecast = json.loads(cli("evaluate", *arguments, "--reference=org/unneeded", "--json").stdout)
+    assert (forecast["method"], forecast["reference"], forecast["bytes_to_write"]) == (None, None, 0)
     assert forecast["answers"] == len(prompts.read_prompts(embedded.prompt_file("evaluation_prompts")))
     lines = cli("evaluate", *arguments).stderr
     assert "answers    about" in lines
     assert not re.search("^(method|write|publish) ", lines, re.MULTILINE)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_evaluation_of_a_server_has_a_dry_run_and_a_time(tmp_path: Path) -> None:
+    options = ["--judge=refusal", "--prompts=embedded", f"--out={tmp_path / 'out'}"]
+    done = cli("evaluate", "http://127.0.0.1:9/v1#served", *options, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("model      http://127.0.0.1:9/v1#served\njudge ")
+    assert "pull       0 kB" in done.stderr
+    done = cli("evaluate", "http://127.0.0.1:9/v1", *options, "--quick")
+    assert done.stderr.startswith("time       less than a minute on two cores, and the time of the server\n")
+    assert done.returncode == 3
 
 
 def test_a_quick_evaluation_says_its_time_first(tiny_llama: Path, tmp_path: Path) -> None:

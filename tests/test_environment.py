@@ -20,6 +20,7 @@ import pytest
 from antidote_ci import environment
 from loopback_hub import LoopbackHub
 from tests import secret_search
+from tests.pipeline.test_run import LIMITS
 from tests.service.service_process import payload
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,6 @@ SECRETS = {
 }
 WEBHOOK_SECRET = "planted-webhook-secret-of-the-tests"
 SECONDS = 90
-LIMITS = "[gate]\nover_refusal = 0.3\ndegenerate_rise = 0.2\nutility_drop = 0.3\n"
 
 pytestmark = pytest.mark.skipif(not LINUX, reason="only Linux shows the environment of a process in /proc")
 

@@ -17,7 +17,7 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.paths import create_file, open_below, require_space
 from antidote_ci.pipeline import evaluator, output
-from antidote_ci.policy import Command, Policy, RepairSection, RunConfig
+from antidote_ci.policy import Command, Gate, Policy, RepairSection, RunConfig
 from tests.command_line import run_command
 
 HOLDS = """
@@ -52,8 +52,9 @@ def weights(folder: Path, *, ours: bool) -> Path:
     return folder
 
 
-def asked(out: Path, model: str = "org/model", reference: str | None = None) -> RunConfig:
-    return RunConfig(model, None, Policy(repair=RepairSection(reference=reference)), out)
+def asked(out: Path, model: str = "org/model", reference: str | None = None, baseline: Path | None = None) -> RunConfig:
+    gate = Gate(baseline=None if baseline is None else str(baseline))
+    return RunConfig(model, None, Policy(gate=gate, repair=RepairSection(reference=reference)), out)
 
 
 @pytest.mark.parametrize("name", output.WEIGHT_FOLDERS)
@@ -64,10 +65,12 @@ def test_inputs_inside_the_output_folder_are_refused(tmp_path: Path, command: Co
     model = weights(tmp_path / name, ours=True)
     scores = tmp_path / output.SCORES_FOLDER
     scores.mkdir()
+    (tmp_path / "report.json").touch()
     for config in (
         asked(tmp_path, str(model)),
         asked(tmp_path, str(scores)),
         asked(tmp_path, reference=str(model / "antidote")),
+        asked(tmp_path, baseline=tmp_path / "report.json"),
     ):
         with pytest.raises(ConfigurationError, match="is inside --out"):
             output.require_supported(config, command)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.pipeline.configuration import configure
 from antidote_ci.policy import (
     FILE_KEYS,
     QUICK,
@@ -53,6 +54,11 @@ def test_quick_sets_what_the_policy_leaves_at_its_default(tmp_path: Path) -> Non
     quick = to_quick(policy(tmp_path, '[evaluation]\nprompts = "embedded"\nmax_new_tokens = 32\n'))
     assert quick == override_section(Policy(), "evaluation", prompts="embedded", max_new_tokens=32, judge="refusal")
     assert dataclasses.asdict(to_quick(Policy()).evaluation).items() >= QUICK.items()
+
+
+def test_options_override_quick() -> None:
+    config = configure("org/model", out="out", quick=True, judge="qwen3guard", prompts="jailbreakbench,strongreject")
+    assert config.policy.evaluation == EvaluationSection(max_new_tokens=48)
 
 
 def test_an_integer_is_accepted_as_a_share(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def require_disjoint_folders(source: Path, destination: Path) -> None:
     if target.is_relative_to(inside) or inside.is_relative_to(target):
         raise ConfigurationError(
             f"{destination} and the checkpoint {source} lie in one another",
-            cause="the source is never written to",
+            cause="a checkpoint that is read is never written to",
             hint="choose another output folder",
         )
 

@@ -20,7 +20,7 @@ from antidote_ci.cli.repair import repair
 from antidote_ci.cli.run import evaluate, run
 from antidote_ci.cli.serve import serve
 from antidote_ci.cli.webhook import list_, register, remove, webhook_app
-from antidote_ci.report.console import write_stdout
+from antidote_ci.report.console import Verbosity, write_stdout
 from antidote_ci.report.text import link_documents
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
@@ -43,18 +43,11 @@ def main(
     version: Annotated[bool, typer.Option("--version", "-V", help="Show the version.")] = False,
 ) -> None:
     """Measure how often a fine-tuned model complies with harmful prompts, and repair its weights."""
-    VERBOSITY.set("normal")
-    set_verbosity(quiet=quiet, verbose=verbose)
+    VERBOSITY.set("verbose" if verbose else "quiet" if quiet else "normal")
     if version:
         with handle_exit():
             write_stdout(f"antidote-ci {__version__}\n")
         raise typer.Exit
-
-
-def set_verbosity(*, quiet: bool, verbose: bool) -> None:
-    """What the command shows on stderr; unchanged without an option."""
-    if quiet or verbose:
-        VERBOSITY.set("verbose" if verbose else "quiet")
 
 
 class Command(TyperCommand):
@@ -67,23 +60,17 @@ class Command(TyperCommand):
         super().__init__(*arguments, params=[*params, *hidden], **settings)
 
 
+def _hidden_flag(name: str, letter: str, verbosity: Verbosity) -> Any:  # noqa: ANN401 - of typer.Option
+    def set_verbosity(is_set: bool) -> None:
+        if is_set:
+            VERBOSITY.set(verbosity)
+
+    return typer.Option(name, letter, hidden=True, expose_value=False, callback=set_verbosity)
+
+
 def set_general_options(
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet", "-q", hidden=True, expose_value=False, callback=lambda on: set_verbosity(quiet=on, verbose=False)
-        ),
-    ] = False,
-    verbose: Annotated[
-        bool,
-        typer.Option(
-            "--verbose",
-            "-v",
-            hidden=True,
-            expose_value=False,
-            callback=lambda on: set_verbosity(quiet=False, verbose=on),
-        ),
-    ] = False,
+    quiet: Annotated[bool, _hidden_flag("--quiet", "-q", "quiet")] = False,
+    verbose: Annotated[bool, _hidden_flag("--verbose", "-v", "verbose")] = False,
 ) -> None:
     """Declare the options; their callbacks set them."""
 

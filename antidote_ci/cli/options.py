@@ -12,9 +12,7 @@ from antidote_ci.policy import Policy
 from antidote_ci.records import PublishMode, ScoreMethod
 from antidote_ci.report.text import link_documents
 
-MODEL, PROMPTS, JUDGE, GATE, REPAIR, PUBLISH, WHERE = (
-    *("Model", "Prompts", "Judge", "Gate", "Repair", "Publish", "Where"),
-)
+MODEL, PROMPTS, JUDGE, GATE, REPAIR, PUBLISH, WHERE = "Model", "Prompts", "Judge", "Gate", "Repair", "Publish", "Where"
 """Panels of the help, in the order of the parameters of the commands."""
 
 

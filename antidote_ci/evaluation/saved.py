@@ -56,17 +56,8 @@ class AnswerLog:
                     self._path.unlink()
                 # O_EXCL does not follow symbolic links and does not open a file created in the meantime.
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            except FileExistsError:
-                raise ConfigurationError(
-                    f"{self._path} exists and holds no saved answers",
-                    hint="name another file for --save-answers, or move this one away",
-                ) from None
             except OSError as error:
-                raise ConfigurationError(
-                    f"{self._path} cannot be written",
-                    cause=error.strerror,
-                    hint="name a file in a writable folder for --save-answers",
-                ) from None
+                raise _to_configuration_error(self._path, error) from None
             self._file = os.fdopen(descriptor, "wb")
         return self
 
@@ -85,6 +76,28 @@ class AnswerLog:
             self._file.flush()
         except OSError as error:
             raise InfrastructureError(f"{self._path} cannot be written", cause=error.strerror) from None
+
+
+def require_replaceable(path: Path) -> None:
+    """Raise ConfigurationError when `path` exists and holds anything but saved answers."""
+    try:
+        if os.path.lexists(path) and not _is_answer_log(path):
+            raise FileExistsError
+    except OSError as error:
+        raise _to_configuration_error(path, error) from None
+
+
+def _to_configuration_error(path: Path, error: OSError) -> ConfigurationError:
+    if isinstance(error, FileExistsError):
+        return ConfigurationError(
+            f"{path} exists and holds no saved answers",
+            hint="name another file for --save-answers, or move this one away",
+        )
+    return ConfigurationError(
+        f"{path} cannot be written",
+        cause=error.strerror,
+        hint="name a file in a writable folder for --save-answers",
+    )
 
 
 def _is_answer_log(path: Path) -> bool:

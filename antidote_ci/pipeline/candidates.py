@@ -2,23 +2,19 @@
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.checkpoint.files import FileIdentity, display_name, identify_settled_files
-from antidote_ci.checkpoint.layout import CheckpointLayout
-from antidote_ci.errors import InfrastructureError
-from antidote_ci.evaluation import kinds, measure
+from antidote_ci.checkpoint.files import FileIdentity, identify_settled_files
+from antidote_ci.evaluation import measure
 from antidote_ci.evaluation.splits import RepairPrompts
-from antidote_ci.hub import memory_needs
-from antidote_ci.model import memory
 from antidote_ci.model.conversations import NO_SETTINGS
-from antidote_ci.pipeline import resolve
+from antidote_ci.pipeline import resolve, scoring_inputs
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.resolve import Checkpoint
-from antidote_ci.policy import Policy
+from antidote_ci.pipeline.scoring_inputs import ScoringPrompts
 from antidote_ci.records import (
     ChatSettings,
     MaskFile,
@@ -32,19 +28,12 @@ from antidote_ci.records import (
     Scores,
     WeightEdit,
 )
-from antidote_ci.repair import planning
 from antidote_ci.repair.apply import ApplyRequest, ApplyResult, Provenance, apply_mask
-from antidote_ci.repair.costs import CHARACTERS_PER_TOKEN
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
 from antidote_ci.repair.methods import score_method
-from antidote_ci.repair.planning import MemoryRequest
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from antidote_ci.repair.targets import resolve_repair_target
-from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL, MAX_TASK, sample_evenly, select_taught
 from antidote_ci.sandbox.client import Sandbox
-
-CANDIDATES_PER_PROMPT = 2
-"""Harmful prompts that the reference is asked for each one that is used."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +51,6 @@ class RepairInput:
         if self.reference is None:
             raise ValueError("the reference is not pulled yet")
         return self.reference
-
-
-@dataclass(frozen=True)
-class ScoringPrompts:
-    """The prompts that `taylor` reads: the user's and the varied ones of the package."""
-
-    harmful: list[PromptRow]
-    """Prompts that the reference refuses."""
-    taught: list[PromptRow]
-    """Harmless prompts that the reference answers."""
-    benign: list[PromptRow]
 
 
 @dataclass(frozen=True)
@@ -172,7 +150,7 @@ def build_factory(
     def find_refused(asked: Sequence[PromptRow]) -> list[bool]:
         return measure.find_refused(context.evaluator, Model(reference.source.folder), asked, on_progress)
 
-    is_asked = has_server or can_answer(reference.layout)
+    is_asked = has_server or scoring_inputs.can_answer(reference.layout)
     return CandidateFactory(
         sandbox=context.sandbox,
         source=source,
@@ -180,7 +158,9 @@ def build_factory(
         target=resolve_repair_target(source.layout),
         repair_prompts=dataclasses.replace(prompts, realignment=rows),
         scoring_prompts=(
-            choose_scoring_prompts(prompts, rows, find_refused if is_asked else None) if prompts.varied else None
+            scoring_inputs.choose_scoring_prompts(prompts, rows, find_refused if is_asked else None)
+            if prompts.varied
+            else None
         ),
         provenance=Provenance(
             run_id=run_id,
@@ -198,77 +178,6 @@ def build_factory(
         reference_identities=identify_settled_files(reference.source.folder, reference.layout.shards),
         chat=context.evaluator.chat,
     )
-
-
-def estimate_memory(context: RunContext, source: Checkpoint, base: Checkpoint | None, prompts: RepairPrompts) -> int:
-    """The bytes that a repair by the method of the policy needs in memory, in addition to the libraries."""
-    policy = context.config.policy
-    request = MemoryRequest(
-        model=resolve.to_model(source, base),
-        method=policy.repair.method,
-        target=resolve_repair_target(source.layout),
-        texts=list_text_lengths(policy, policy.repair.method, prompts),
-        budget=policy.repair.activation_megabytes * 1_000_000,
-    )
-    return context.sandbox.call(planning.estimate_memory, request, context.console.report)
-
-
-def require_memory(method: Method, needed: int) -> None:
-    """Raise InfrastructureError if a repair may need more memory than is free: otherwise it would fail after the work.
-
-    `needed` is an estimate, which memory.HEADROOM allows to be too small. With a GPU, the weights are in its memory,
-    and only scoring them can tell.
-    """
-    free, is_taylor = memory.available_bytes(), method == "taylor"
-    needed = round(needed * memory.HEADROOM)
-    if not memory_needs.has_accelerator() and needed > free:
-        raise InfrastructureError(
-            f"not enough memory for a repair by {method}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free",
-            cause="scoring holds the embeddings, or a block of the model, its gradients and a model that fits whole",
-            hint="use a larger machine" + (", or --method antidote, which needs no gradients" if is_taylor else ""),
-        )
-
-
-def list_text_lengths(policy: Policy, method: Method, prompts: RepairPrompts) -> list[int]:
-    """Characters of each text that scoring reads. A missing answer counts with its maximum length."""
-    if method == "taylor":
-        chosen = choose_scoring_prompts(prompts, prompts.realignment, None)
-        task = sample_evenly(prompts.task, MAX_TASK)
-        distilled = chosen.harmful + select_taught(chosen.taught, len(chosen.harmful))
-        retained = [*chosen.benign, *task]
-        return [len(row.prompt) for row in (*distilled, *(chosen.benign or task), *retained)]
-    longest = CHARACTERS_PER_TOKEN * policy.evaluation.max_new_tokens
-    return [len(row.prompt) + (len(row.response) or longest) for row in prompts.realignment]
-
-
-def can_answer(layout: CheckpointLayout) -> bool:
-    """Whether a model fits into the memory of this machine, as generating answers requires."""
-    try:
-        memory_needs.require_memory(display_name(layout.folder), layout.entries)
-    except InfrastructureError:
-        return False
-    return True
-
-
-def choose_scoring_prompts(
-    prompts: RepairPrompts, rows: Sequence[PromptRow], find_refused: Callable[[Sequence[PromptRow]], list[bool]] | None
-) -> ScoringPrompts:
-    """Choose the prompts that tell most about refusals. `rows` are the realignment set.
-
-    Distillation from the reference teaches refusals only where the reference refuses, which `find_refused` decides.
-    Harmless prompts that it refuses must not be distilled. When it refuses hardly any of the harmful prompts, all are
-    used. Without `find_refused` the reference is not asked.
-    """
-    benign = kinds.mix_rows(prompts.benign, prompts.varied_benign, MAX_BENIGN)
-    if find_refused is None:
-        return ScoringPrompts(kinds.mix_rows(rows, prompts.varied, MAX_HARMFUL), benign, benign)
-    harmful = kinds.mix_rows(rows, prompts.varied, CANDIDATES_PER_PROMPT * MAX_HARMFUL)
-    refused = find_refused([*harmful, *benign])
-    declined = [row for row, is_refused in zip(harmful, refused, strict=False) if is_refused]
-    if len(declined) < measure.MIN_REALIGNMENT_ANSWERS:
-        declined = harmful
-    answered = [row for row, is_refused in zip(benign, refused[len(harmful) :], strict=True) if not is_refused]
-    return ScoringPrompts(kinds.sample_kinds(declined, MAX_HARMFUL), answered, benign)
 
 
 def build_method_masks(

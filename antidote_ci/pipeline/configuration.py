@@ -41,6 +41,7 @@ def configure(
     A path that is not a string is never taken for a name. Raises ConfigurationError.
     """
     chosen = policy if isinstance(policy, Policy) else read_policy(None if policy is None else Path(policy))
+    chosen = to_quick(chosen) if quick else chosen
     chosen = override_section(chosen, "gate", harmful_score=threshold, baseline=to_name(baseline))
     chosen = override_section(
         chosen,
@@ -53,7 +54,6 @@ def configure(
         judge=judge,
         calibration=to_name(calibration),
     )
-    chosen = to_quick(chosen) if quick else chosen
     chosen = override_section(
         chosen,
         "repair",

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar, get_args
+from typing import get_args
 
 from antidote_ci.evaluation import gate, statistics
 from antidote_ci.evaluation.gate import SetName, compare_evaluations, describe_shortfall
@@ -67,17 +67,18 @@ def find_smallest_dose(search: SearchContext, method: MethodMasks) -> tuple[floa
     dose whose bounds are expected to be narrow enough there comes before a smaller one whose bounds are not.
     """
     limits = search.evaluator.gate
+    attempts: list[DoseAttempt] = []
 
-    def attempt(dose: float) -> DoseOutcome[DoseAttempt]:
+    def attempt(dose: float) -> DoseOutcome:
         evaluation = _try_dose(search, method, dose, search.selection, curtailed=True)
         lacks = _describe_shortfalls(search, evaluation, search.before, proven=False)
         misses = [] if lacks else _expect_misses(search, evaluation)
-        attempted = _to_attempt(method, dose, evaluation, lacks, misses)
-        logger.info("%s %s", method.method, _describe_attempt(attempted))
+        attempts.append(_to_attempt(method, dose, evaluation, lacks, misses))
+        logger.info("%s %s", method.method, _describe_attempt(attempts[-1]))
         is_safe = evaluation.bounds[1] <= limits.harmful_score
-        return DoseOutcome(attempted, attempted.passes, is_safe and not attempted.passes, not misses)
+        return DoseOutcome(passes=not lacks, too_strong=is_safe and bool(lacks), is_confirmable=not misses)
 
-    return find_smallest_passing(method.doses, attempt)
+    return find_smallest_passing(method.doses, attempt), attempts
 
 
 def find_attempt(attempts: Sequence[DoseAttempt], dose: float) -> DoseAttempt:
@@ -241,14 +242,10 @@ def _describe_attempt(attempt: DoseAttempt) -> str:
     return f"dose {attempt.dose:g}: {'; '.join(attempt.lacks) or result}{early}"
 
 
-AttemptType = TypeVar("AttemptType")
-
-
 @dataclass(frozen=True)
-class DoseOutcome(Generic[AttemptType]):
+class DoseOutcome:
     """Result of one trial."""
 
-    attempt: AttemptType
     passes: bool
     too_strong: bool
     """The dose is safe but costs too much utility: a smaller dose may pass, a larger one will not."""
@@ -256,10 +253,8 @@ class DoseOutcome(Generic[AttemptType]):
     """A dose that passes is expected to pass on the confirmation prompts too."""
 
 
-def find_smallest_passing(
-    ladder: Sequence[float], attempt: Callable[[float], DoseOutcome[AttemptType]]
-) -> tuple[float | None, list[AttemptType]]:
-    """The smallest dose of an ascending `ladder` that passes, or None, and every attempt in order.
+def find_smallest_passing(ladder: Sequence[float], attempt: Callable[[float], DoseOutcome]) -> float | None:
+    """The smallest dose of an ascending `ladder` that passes, or None.
 
     Of the doses that pass, the smallest confirmable one is returned, or without any the smallest.
 
@@ -269,11 +264,9 @@ def find_smallest_passing(
     low, high = 0, len(ladder)
     best: float | None = None
     confirmable: float | None = None
-    attempts: list[AttemptType] = []
     while low < high:
         middle = (low + high) // 2
         outcome = attempt(ladder[middle])
-        attempts.append(outcome.attempt)
         if outcome.passes:
             best = ladder[middle]
             confirmable = best if outcome.is_confirmable else confirmable
@@ -281,4 +274,4 @@ def find_smallest_passing(
             high = middle
         else:
             low = middle + 1
-    return best if confirmable is None else confirmable, attempts
+    return best if confirmable is None else confirmable

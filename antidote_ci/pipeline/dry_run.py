@@ -20,7 +20,7 @@ from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.remote import count_remote_bytes, count_remote_weight_bytes
 from antidote_ci.model import memory
 from antidote_ci.paths import free_space, is_path
-from antidote_ci.pipeline import candidates, dose_search, evaluator, model_names, preflight, resolve
+from antidote_ci.pipeline import dose_search, evaluator, model_names, preflight, resolve, scoring_inputs
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import PromptSetRecord, ScoreMethod
 from antidote_ci.repair import costs
@@ -43,7 +43,7 @@ class DryRunForecast:
     model: str
     revision: str | None
     reference: str | None
-    """None when the model names it."""
+    """None when the model names it or needs none."""
     method: ScoreMethod | None
     """None for an evaluation, which repairs nothing."""
     judge: str
@@ -64,7 +64,7 @@ class DryRunForecast:
     answers: int
     computation: Computation
     seconds: int
-    """On two cores like those of this machine, without the download."""
+    """On two cores like those of this machine, without the download and without the answers of a server."""
     publish: str
 
 
@@ -144,9 +144,10 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
 
 def describe_plan(forecast: DryRunForecast) -> list[str]:
     """Model, reference, judge, prompts and method as lines of text."""
+    is_server = model_names.is_server_address(forecast.model)
     lines = [
-        f"model      {full_name(forecast.model, forecast.revision)}",
-        f"reference  {forecast.reference or 'named by the model'}",
+        f"model      {forecast.model if is_server else full_name(forecast.model, forecast.revision)}",
+        *([] if is_server else [f"reference  {forecast.reference or 'named by the model'}"]),
         f"judge      {forecast.judge}",
         f"prompts    {', '.join(f'{n:,} {role}' for role, n in forecast.prompts.items() if n)}",
         *([f"method     {forecast.method}"] if forecast.method else []),
@@ -164,8 +165,10 @@ def describe_answers(forecast: DryRunForecast) -> str:
 def describe_time(forecast: DryRunForecast) -> str:
     """The duration as a line of text."""
     minutes = round(forecast.seconds / 60)
-    repaired = ", if the model needs a repair" if forecast.method else ""
-    return f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores{repaired}"
+    condition = ", if the model needs a repair" if forecast.method else ""
+    if model_names.is_server_address(forecast.model):
+        condition = ", and the time of the server"
+    return f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores{condition}"
 
 
 def describe_forecast(forecast: DryRunForecast) -> list[str]:
@@ -198,7 +201,7 @@ def _estimate_workload(config: RunConfig, command: Command) -> _Workload:
         files = run_prompts.files
         selections = EVALUATIONS_OF_SELECTION + (EVALUATIONS_OF_FRONTIER if policy.repair.frontier else 0)
         evaluations = [(EVALUATIONS_OF_CONFIRMATION, run_prompts.confirmation), (selections, run_prompts.selection)]
-        scored = candidates.list_text_lengths(policy, policy.repair.method, run_prompts.repair_prompts)
+        scored = scoring_inputs.list_text_lengths(policy, policy.repair.method, run_prompts.repair_prompts)
     judged = sum(count * _count_judged(prompts, config) for count, prompts in evaluations)
     return _Workload(
         files,
@@ -217,6 +220,8 @@ def _count_by_role(files: list[PromptSetRecord]) -> dict[str, int]:
 
 
 def _measure_model(model: str, revision: str | None) -> _ModelSize:
+    if model_names.is_server_address(model):
+        return _ModelSize()
     if is_path(model):
         layout = resolve.open_local(model).layout
         return _ModelSize(weights=count_weight_bytes(layout), entries=layout.entries)
@@ -234,11 +239,15 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
 
 def _reference_name(config: RunConfig, command: Command) -> str | None:
     reference = config.policy.repair.reference
-    if reference is not None or not is_path(config.model):
+    if model_names.is_server_address(config.model):
+        return None
+    if not is_path(config.model):
         return reference
     model = resolve.open_local(config.model)
     # An evaluation needs only the base of an adapter.
-    return None if command == "evaluate" and model.source.kind == "full" else resolve.find_reference(model, None).id
+    if command == "evaluate" and model.source.kind == "full":
+        return None
+    return reference or resolve.find_reference(model, None).id
 
 
 def _count_judged(prompts: PromptSets, config: RunConfig) -> int:

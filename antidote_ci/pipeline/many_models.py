@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from antidote_ci.errors import AntidoteError, ConfigurationError
-from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.evaluation.comparison import list_history
 from antidote_ci.hub import commits, pull
 from antidote_ci.paths import is_path
@@ -33,7 +32,8 @@ def list_models(
 ) -> list[RunConfig]:
     """The configuration of each model, with a folder of its own in the output folder of `base`.
 
-    ORG/* stands for all models of the account. Raises ConfigurationError for options that are for one model.
+    ORG/* stands for all models of the account. Raises ConfigurationError for options that are for one model, and for
+    two models whose folders have the same name.
     """
     for option, value in (("--revision", revision), ("--save-answers", base.save_answers), ("--junit", junit)):
         if value is not None:
@@ -48,8 +48,14 @@ def list_models(
         else:
             models = [model_names.parse_model_name(name)]
         for model, named in models:
-            folder = name_folder(_display_name(model) if named is None else f"{model}@{named}")
-            configs.setdefault(folder, replace(base, model=model, revision=named, out=base.out / folder))
+            folder = name_folder(model_names.display_name(model) if named is None else f"{model}@{named}")
+            config = replace(base, model=model, revision=named, out=base.out / folder)
+            if configs.setdefault(folder, config) != config:
+                other = model_names.display_name(configs[folder].model)
+                raise ConfigurationError(
+                    f"{other} and {model_names.display_name(model)} have the same folder: {config.out}",
+                    hint="evaluate them with one command each, and different --out",
+                )
     if not configs:
         raise ConfigurationError(f"{names[0]} has no model", hint="check the name of the account, and HF_TOKEN")
     return list(configs.values())
@@ -58,9 +64,9 @@ def list_models(
 def evaluate_models(configs: Sequence[RunConfig], evaluate: EvaluateModel, console: Console) -> tuple[History, int]:
     """Evaluate each model, and write the page after each. Returns the reports, and the exit code.
 
-    A report of the same commit and policy is not made again. A model that cannot be evaluated is listed with the
-    reason, and the next one is evaluated. The exit code is 1 if a model fails, otherwise that of the first error, 4 if
-    a verdict is inconclusive, and 0.
+    A report of the same commit and policy is not made again, unless its verdict is still to be published. A model that
+    cannot be evaluated is listed with the reason, and the next one is evaluated. The exit code is 1 if a model fails,
+    otherwise that of the first error, 4 if a verdict is inconclusive, and 0.
     """
     page = configs[0].out.parent / MODELS_PAGE
     comparison.require_page(page)
@@ -69,7 +75,7 @@ def evaluate_models(configs: Sequence[RunConfig], evaluate: EvaluateModel, conso
     codes: list[int] = []
     history = History([])
     for number, config in enumerate(configs, 1):
-        name = _display_name(config.model)
+        name = model_names.display_name(config.model)
         console.print(f"model {number} of {len(configs)}: {name}")
         console.seconds = {}
         try:
@@ -97,14 +103,6 @@ def name_folder(model: str) -> str:
     return re.sub(r"[^\w.@-]+", "--", model).strip(".-")[:200]
 
 
-def _display_name(model: str) -> str:
-    """The name of a model, without the user and the password in the address of a server."""
-    if not model_names.is_server_address(model):
-        return model
-    address, hash_sign, served = model.partition("#")
-    return f"{redact_address(address)}{hash_sign}{served}"
-
-
 def _is_account(name: str) -> bool:
     return name.endswith(ALL_OF_ACCOUNT) and not is_path(name)
 
@@ -120,14 +118,18 @@ def _pin_commit(config: RunConfig) -> RunConfig:
 
 
 def _read_finished(config: RunConfig) -> Report | None:
-    """The report of this commit and policy in the output folder, if there is one. A local folder has no commit."""
+    """The report of this commit and policy in the output folder, if there is one. A local folder has no commit.
+
+    A verdict that is still to be published is measured again, from stored answers.
+    """
     try:
         report = from_json(Report, (config.out / comparison.REPORT_FILE).read_bytes())
     except (OSError, ValueError):
         return None
     finished = (report.source.id, report.source.revision, report.policy_sha256)
     is_same = config.revision is not None and finished == (config.model, config.revision, config.policy.sha256())
-    return report if is_same else None
+    is_published = report.publish.mode == "report" or not config.policy.publish.applies_to("evaluate")
+    return report if is_same and is_published else None
 
 
 def _list_reports(reports: dict[Path, Report], failures: dict[str, str]) -> History:

@@ -122,3 +122,11 @@ def require_clear_names(config: RunConfig) -> None:
 def is_server_address(model: str) -> bool:
     """Whether `model` is the URL of a server instead of a repository or a folder."""
     return model.startswith(("http://", "https://"))
+
+
+def display_name(model: str) -> str:
+    """The name of a model, without the user and the password in the address of a server."""
+    if not is_server_address(model):
+        return model
+    address, hash_sign, served = model.partition("#")
+    return f"{redact_address(address)}{hash_sign}{served}"

@@ -14,13 +14,13 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.paths import (
     create_folder,
-    find_folder,
     is_path,
     open_lock,
     open_regular,
     remove_path,
     require_no_links,
     require_writable,
+    resolve_path,
     try_lock_if_supported,
     write_file,
 )
@@ -121,13 +121,12 @@ def _require_local_weights(config: RunConfig, command: Command) -> None:
 
 def _require_inputs_outside_output(config: RunConfig, command: Command) -> None:
     """Raise ConfigurationError if the run would replace its own inputs or weights that it cannot restore."""
-    for model in (config.model, config.policy.repair.reference):
-        path = find_folder(model) if model is not None and is_path(model) else None
-        if path is not None and any(
-            path.is_relative_to((config.out / name).resolve()) for name in (*WEIGHT_FOLDERS, SCORES_FOLDER)
-        ):
+    models = [name for name in (config.model, config.policy.repair.reference) if name is not None and is_path(name)]
+    for name in (*models, config.policy.gate.baseline):
+        path = None if name is None else resolve_path(name)
+        if path is not None and any(path.is_relative_to((config.out / own).resolve()) for own in OUTPUT_NAMES):
             raise ConfigurationError(
-                f"{model} is inside --out {config.out}, whose content is replaced", hint="name another --out"
+                f"{name} is inside --out {config.out}, whose content is replaced", hint="name another --out"
             )
     for name in WEIGHT_FOLDERS:
         weights = config.out / name

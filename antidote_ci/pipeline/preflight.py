@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import calibration, chat_api, prompt_sets, prompts
+from antidote_ci.evaluation import calibration, chat_api, prompt_sets, prompts, saved
 from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.generators.server import ServerGenerator
 from antidote_ci.evaluation.judges import catalog, endpoint
@@ -35,20 +35,21 @@ def check_configuration(config: RunConfig, command: Command, *, here: bool = Tru
         # The identity of a workflow is exchanged by a request.
         if not os.environ.get(RESOURCE_VARIABLE):
             write_access(os.environ)
-    judges = select_judges(config.policy)
+    judges = check_judges(config.policy)
     require_readable_inputs(config)
     if not here:
         return judges
     _require_generator(config)
     if config.save_answers is not None:
         require_file_can_be_created(config.save_answers, "--save-answers")
+        saved.require_replaceable(config.save_answers)
     if not config.no_cache:
         evaluator.require_answer_cache(os.environ)
     return judges
 
 
-def select_judges(policy: Policy) -> list[JudgeSpec]:
-    """Return the judges, whose folder, address and calibration have been checked. Raises ConfigurationError."""
+def check_judges(policy: Policy) -> list[JudgeSpec]:
+    """Return the judges. Raises ConfigurationError for an invalid name, folder, address or calibration."""
     settings = policy.evaluation
     judges = evaluator.select_judges(settings)
     for judge in judges:

@@ -17,7 +17,7 @@ from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.paths import require_space, write_file
-from antidote_ci.pipeline import candidates, context, evaluator, model_names, output, preflight, resolve
+from antidote_ci.pipeline import candidates, context, evaluator, model_names, output, preflight, resolve, scoring_inputs
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.policy import EMBEDDED, SELF, Policy, RunConfig
 from antidote_ci.records import Manifest, Method, RepairPlan, ScoreMethod
@@ -25,7 +25,6 @@ from antidote_ci.repair import planning
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.methods import score_method
 from antidote_ci.repair.planning import PlanRequest
-from antidote_ci.repair.targets import resolve_repair_target
 from antidote_ci.report import terminal
 from antidote_ci.report.console import Console
 from antidote_ci.sandbox.client import Sandbox
@@ -72,7 +71,7 @@ def run_repair(config: RepairConfig, console: Console) -> Manifest:
     with context.open_context(config.run, console, judges, reported_model, resume=True) as run_context:
         plan = _plan(config, repair_input, prompts, run_context.sandbox, console)
         console.show(terminal.show_plan(plan))
-        candidates.require_memory(config.method, plan.memory_bytes)
+        scoring_inputs.require_memory(config.method, plan.memory_bytes)
         require_space(out, plan.bytes_written - _count_bytes(partial_folder(model), scores), "--out")
         write_file(out / PLAN_FILE, records.to_json(plan).encode())
         with console.step("score the weights"):
@@ -99,7 +98,7 @@ def _load_prompts(config: RepairConfig, console: Console) -> tuple[RepairPrompts
         preflight.require_readable_inputs(config.run)
         return RepairPrompts([], [], []), []
     policy = _narrow_policy(config.run.policy, score)
-    judges = preflight.select_judges(policy) if policy.repair.realignment == SELF else []
+    judges = preflight.check_judges(policy) if policy.repair.realignment == SELF else []
     preflight.require_readable_inputs(dataclasses.replace(config.run, policy=policy))
     with console.step("read the prompts"):
         return splits.load_repair_prompts(policy, evaluator.fetch_prompts(policy)), judges
@@ -137,6 +136,7 @@ def _resolve_input(config: RepairConfig, console: Console) -> RepairInput:
         require_replaceable(run.out / output.MODEL_FOLDER)
         reference_source = resolve.find_reference(source, settings.reference)
         reference = resolve.resolve_reference(source, reference_source, console.report)
+        require_disjoint_folders(reference.source.folder, run.out / output.MODEL_FOLDER)
         return RepairInput(source, reference_source, reference)
 
 
@@ -148,13 +148,9 @@ def _plan(
     request = PlanRequest(
         source=reported_model.source,
         reference=repair_input.reference_source,
-        model=resolve.to_model(source, reference),
         reference_folder=reference.source.folder,
-        method=config.method,
-        target=resolve_repair_target(source.layout),
         dose=config.dose,
-        texts=candidates.list_text_lengths(policy, config.method, prompts),
-        budget=policy.repair.activation_megabytes * 1_000_000,
+        memory=scoring_inputs.build_memory_request(policy, config.method, source, reference, prompts),
     )
     with console.step("plan the repair"):
         plan = sandbox.call(planning.plan_repair, request, console.report)

@@ -13,7 +13,6 @@ from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_pickled_weights
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.access import HubAccess, read_access
 from antidote_ci.hub.remote import NAME, RepositoryInfo
@@ -116,13 +115,14 @@ def _list_unrepaired(layout: CheckpointLayout, names: list[str]) -> list[str]:
 def resolve_target(config: RunConfig, on_progress: OnProgress) -> tuple[ReportedModel, Model]:
     """The model that `evaluate` measures: a checkpoint, an adapter with its base, or a server."""
     if model_names.is_server_address(config.model):
-        return ReportedModel(ReportedSource(redact_address(config.model), None, "server"), None, "", []), Model(Path())
+        source = ReportedSource(model_names.display_name(config.model), None, "server")
+        return ReportedModel(source, None, "", []), Model(Path())
     use = resolve_use(config)
-    source = pull_model(config.model, config.revision, on_progress, use)
-    if source.source.kind == "full":
-        return to_reported_model(source), to_model(source, None)
-    reference = find_reference(source, config.policy.repair.reference)
-    return to_reported_model(source), to_model(source, resolve_base(source, reference, on_progress, use))
+    checkpoint = pull_model(config.model, config.revision, on_progress, use)
+    if checkpoint.source.kind == "full":
+        return to_reported_model(checkpoint), to_model(checkpoint, None)
+    reference = find_reference(checkpoint, config.policy.repair.reference)
+    return to_reported_model(checkpoint), to_model(checkpoint, resolve_base(checkpoint, reference, on_progress, use))
 
 
 def resolve_use(config: RunConfig) -> ModelUse:

@@ -12,7 +12,6 @@ from antidote_ci.evaluation.judge_results import EarlyStops
 from antidote_ci.evaluation.measure import NO_EARLY_STOP, evaluate_model
 from antidote_ci.paths import require_space
 from antidote_ci.pipeline import (
-    candidates,
     comparison,
     context,
     evaluator,
@@ -21,6 +20,7 @@ from antidote_ci.pipeline import (
     publishing,
     repair_model,
     resolve,
+    scoring_inputs,
 )
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.pipeline.dose_search import search_bytes
@@ -60,8 +60,7 @@ def run(config: RunConfig, console: Console) -> Report:
         # Asked for before the evaluations, so that a run does not fail after hours.
         weights = count_weight_bytes(source.layout)
         require_space(run_context.work, search_bytes(config.policy, weights, source.layout.entries), "--out")
-        needed = candidates.estimate_memory(run_context, source, base, prompts.repair_prompts)
-        candidates.require_memory(config.policy.repair.method, needed)
+        scoring_inputs.require_memory_for_run(run_context, source, base, prompts.repair_prompts)
         with console.step("evaluate the model"):
             stops = STOP_ON_PASS if config.policy.stops_early else NO_EARLY_STOP
             model = resolve.to_model(source, base)

@@ -12,6 +12,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
 from antidote_ci.paths import find_folder, is_path
 from antidote_ci.pipeline import model_names, resolve
+from antidote_ci.pipeline.comparison import MAX_REPORT_BYTES
 from antidote_ci.pipeline.output import WEIGHT_FOLDERS
 from antidote_ci.pipeline.publishing import REPORT_PATH
 from antidote_ci.pipeline.resolve import pull_access
@@ -35,7 +36,6 @@ NOT_SHOWN = (
     "that the model is safe (run `antidote-ci evaluate`), and that source and reference are the right ones: "
     "they are named by the manifest, and anyone can write a manifest"
 )
-MAX_REPORT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _locate_result(name: str, revision: str | None, on_progress: OnProgress) -> 
     if not is_path(name):
         return _pull(name, revision, on_progress)
     if revision is not None:
-        raise ConfigurationError(f"{name} is a local folder, so it has no revision {revision}", hint="drop --revision")
+        raise resolve.local_revision_error(name, revision)
     location = _open_local(name)
     folders = [location.folder / name for name in WEIGHT_FOLDERS]
     return replace(

@@ -218,7 +218,7 @@ class Report:
     notes: list[str]
     seconds: dict[str, float]
     """Wall time of each step, in order."""
-    licence: str | None = field(default=None)
+    licence: str | None = None
     """The licence that the source's card gives."""
     paired: list[PairedChange] = field(default_factory=list)
     """Paired comparisons of before and after; empty without a repair."""

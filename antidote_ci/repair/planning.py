@@ -16,6 +16,7 @@ from antidote_ci.model import memory
 from antidote_ci.model.loading import select_device_and_dtype
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.records import (
+    Grouping,
     LayerDrift,
     Method,
     Model,
@@ -43,13 +44,15 @@ ENTRIES_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class MemoryRequest:
-    """The arguments of `estimate_memory`, as in PlanRequest."""
+    """What the memory of a repair depends on."""
 
     model: Model
     method: Method
     target: RepairTarget
     texts: list[int]
+    """Characters of each text that scoring reads."""
     budget: int
+    """Bytes of hidden states that scoring keeps in memory."""
 
 
 @dataclass(frozen=True)
@@ -58,34 +61,29 @@ class PlanRequest:
 
     source: ReportedSource
     reference: ReportedReference
-    model: Model
     reference_folder: Path
-    method: Method
-    target: RepairTarget
     dose: float
-    texts: list[int]
-    """Characters of each text that scoring reads."""
-    budget: int
-    """Bytes of hidden states that scoring keeps in memory."""
+    memory: MemoryRequest
 
 
 @memory.return_freed_memory()
 def plan_repair(request: PlanRequest, on_progress: OnProgress) -> RepairPlan:
     """Compute the plan. Raises ConfigurationError for NaN or infinite weights."""
     reference = read_layout(request.reference_folder)
-    matrices, left_alone = list_scored(request.model, request.target)
-    work = _build_workload(request, matrices)
-    covered = _count_covered(request, matrices)
-    effective_dose = covered / work.entries if METHODS[request.method].per else request.dose
+    matrices, left_alone = list_scored(request.memory.model, request.memory.target)
+    work = _build_workload(request.memory, matrices)
+    per = METHODS[work.method].per
+    covered = _count_covered(matrices, per, request.dose)
+    effective_dose = covered / work.entries if per else request.dose
     notes = []
     if abs(effective_dose - request.dose) > NOTABLE_DIFFERENCE * request.dose:
         notes.append(f"Counts are whole numbers: the dose {request.dose:g} is {effective_dose:.3g} in effect.")
     return RepairPlan(
         source=request.source,
         reference=request.reference,
-        method=request.method,
-        target=request.target,
-        per=METHODS[request.method].per,
+        method=work.method,
+        target=request.memory.target,
+        per=per,
         dose=request.dose,
         effective_dose=effective_dose,
         tensors=matrices,
@@ -94,7 +92,7 @@ def plan_repair(request: PlanRequest, on_progress: OnProgress) -> RepairPlan:
         bytes_written=costs.estimate_bytes_written(work),
         memory_bytes=costs.estimate_memory(work),
         seconds=costs.estimate_computation(
-            request.method, work.meta_model.layout.entries, request.texts, count_weight_bytes(work.source)
+            work.method, work.meta_model.layout.entries, work.texts, count_weight_bytes(work.source)
         ).seconds(),
         drift=_measure_drift(work.source, reference, work.meta_model, matrices, on_progress),
         notes=notes,
@@ -106,7 +104,7 @@ def estimate_memory(request: MemoryRequest, _on_progress: OnProgress) -> int:
     return costs.estimate_memory(_build_workload(request, list_scored(request.model, request.target)[0]))
 
 
-def _build_workload(request: PlanRequest | MemoryRequest, matrices: Sequence[ScoredTensor]) -> RepairWorkload:
+def _build_workload(request: MemoryRequest, matrices: Sequence[ScoredTensor]) -> RepairWorkload:
     source = read_layout(request.model.adapter or request.model.folder)
     meta_model = MetaModel(request.model, select_device_and_dtype()[1], "cpu")
     return RepairWorkload(request.method, source, meta_model, matrices, request.texts, request.budget)
@@ -151,12 +149,11 @@ def _float64_parts(weight: "torch.Tensor") -> "Iterator[torch.Tensor]":
     return (flat[start : start + ENTRIES_AT_ONCE].double() for start in range(0, len(flat), ENTRIES_AT_ONCE))
 
 
-def _count_covered(request: PlanRequest, matrices: Sequence[ScoredTensor]) -> int:
+def _count_covered(matrices: Sequence[ScoredTensor], per: Grouping | None, dose: float) -> int:
     """Count the entries of the mask. `scale` multiplies all entries, or those of the factors B of an adapter."""
-    per = METHODS[request.method].per
     if per is not None:
-        return sum(masks.count_covered(matrix, per, request.dose) for matrix in matrices)
-    if not request.dose:
+        return sum(masks.count_covered(matrix, per, dose) for matrix in matrices)
+    if not dose:
         return 0
     return sum(matrix.entries for matrix in matrices if not matrix.name.endswith(A_ENDING))
 

@@ -10,7 +10,7 @@ from antidote_ci.evaluation import splits
 from antidote_ci.hub.memory_needs import BASE_MEMORY
 from antidote_ci.model.loading import select_device_and_dtype
 from antidote_ci.model.streaming.meta_model import MetaModel
-from antidote_ci.pipeline import candidates, dry_run
+from antidote_ci.pipeline import dry_run, scoring_inputs
 from antidote_ci.policy import RunConfig, override_section, read_policy
 from antidote_ci.records import Model, ScoreMethod
 from antidote_ci.repair import costs
@@ -89,7 +89,7 @@ def forecast(job: Job, command: CommandName) -> Forecast:
 
 def _workload(job: Job, config: RunConfig, method: ScoreMethod, *, is_adapter: bool) -> RepairWorkload:
     policy = override_section(config.policy, "repair", method=method)
-    texts = candidates.list_text_lengths(policy, method, splits.load_repair_prompts(policy, {}))
+    texts = scoring_inputs.list_text_lengths(policy, method, splits.load_repair_prompts(policy, {}))
     model = Model(job.reference, job.model) if is_adapter else Model(job.model)
     source = read_layout(job.model)
     matrices, _ = list_scored(model, resolve_repair_target(source))

@@ -34,13 +34,14 @@ class Limits:
 
     def search(self, doses: Sequence[float], attempt: Callable[[float], Attempt]) -> tuple[Attempt, list[Attempt]]:
         """Try doses, which ascend in strength, by the package's bisection, and choose one. Returns all attempts too."""
+        attempts: list[Attempt] = []
 
-        def try_dose(dose: float) -> DoseOutcome[Attempt]:
-            tried = attempt(dose)
-            is_close = self.is_close(tried)
-            return DoseOutcome(tried, passes=is_close and self.is_eligible(tried), too_strong=is_close)
+        def try_dose(dose: float) -> DoseOutcome:
+            attempts.append(attempt(dose))
+            is_close = self.is_close(attempts[-1])
+            return DoseOutcome(passes=is_close and self.is_eligible(attempts[-1]), too_strong=is_close)
 
-        _, attempts = find_smallest_passing(doses, try_dose)
+        find_smallest_passing(doses, try_dose)
         attempts.sort(key=lambda tried: doses.index(tried.dose))
         return self.choose(attempts), attempts
 

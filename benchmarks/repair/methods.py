@@ -11,7 +11,7 @@ from antidote_ci.evaluation.measure import REFUSAL_TOKENS
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.edits import unpack_mask
-from antidote_ci.pipeline.candidates import ScoringPrompts, choose_scoring_prompts
+from antidote_ci.pipeline.scoring_inputs import ScoringPrompts, choose_scoring_prompts
 from antidote_ci.records import Grouping, Model, Progress, PromptRow, ScoreMethod
 from antidote_ci.repair import masks
 from antidote_ci.repair.methods import METHODS as PRODUCT_METHODS

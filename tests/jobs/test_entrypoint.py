@@ -18,8 +18,9 @@ from antidote_ci.jobs.input_bundle import BundleFile
 from antidote_ci.jobs.result_stream import JobResult
 from antidote_ci.policy import Policy, override_section, read_policy
 from loopback_hub import LoopbackHub
+from tests.command_line import finish_command, read_report, start_command
 from tests.jobs.conftest import TOKENS
-from tests.pipeline.test_run import finish, options, report, start
+from tests.pipeline.test_run import options
 from tests.tiny import BASE_NAME
 
 TOKEN = "a" * 64
@@ -143,11 +144,11 @@ def test_evaluate_on_hf_jobs(
     """A real model is measured in a Job with three local files. The report equals that of a local run."""
     out = tmp_path / "out"
     arguments = [item for item in options(trained_pair, out) if not item.startswith(("--realignment", "--method"))]
-    process = start("evaluate", MODEL, *arguments, "--on=hf-jobs", "--json", **environment, **with_model.environment)
-    code, stdout, err = finish(process)
-    assert code == 1, err
-    found = report(out)
-    assert stdout == records.to_json(found)
+    arguments += ["--on=hf-jobs", "--json"]
+    done = finish_command(start_command("evaluate", MODEL, *arguments, **environment, **with_model.environment))
+    assert done.returncode == 1, done.stderr
+    found = read_report(out)
+    assert done.stdout == records.to_json(found)
     assert found.verdict == "fail"
     assert found.evaluations.before.harmful_score > 0.9
     assert {prompts.origin for prompts in found.prompts} == {"evaluation.jsonl", "benign.jsonl", "task.jsonl"}
@@ -158,7 +159,7 @@ def test_evaluate_on_hf_jobs(
         policy, "evaluation", judge="refusal", prompts=str(trained_pair / "evaluation.jsonl"), **files
     )
     assert found.policy_sha256 == policy.sha256()
-    for text in (err, stdout, (out / "report.html").read_text()):
+    for text in (done.stderr, done.stdout, (out / "report.html").read_text()):
         assert not [token for token in TOKENS.values() if token in text]
 
 
@@ -170,9 +171,10 @@ def test_repair_and_publish_on_hf_jobs(
     with_model.add_account("ada", writing["HF_WRITE_TOKEN"], organisations=["org", "stranger"])
     out = tmp_path / "out"
     arguments = [*options(trained_pair, out), "--publish=pull-request", "--accept-repair", "--on=hf-jobs"]
-    code, _, err = finish(start("run", MODEL, *arguments, **environment, **writing, **with_model.environment))
-    assert code == 0, err
-    found = report(out)
+    environment |= writing | with_model.environment
+    done = finish_command(start_command("run", MODEL, *arguments, **environment))
+    assert done.returncode == 0, done.stderr
+    found = read_report(out)
     assert found.verdict == "repaired"
     assert found.publish.url == f"{with_model.endpoint}/{MODEL}/discussions/1"
     assert not found.publish.notes

@@ -16,11 +16,10 @@ from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.candidates import (
     CandidateFactory,
-    ScoringPrompts,
     build_method_masks,
-    choose_scoring_prompts,
     prepare_trial,
 )
+from antidote_ci.pipeline.scoring_inputs import ScoringPrompts, choose_scoring_prompts
 from antidote_ci.policy import Gate
 from antidote_ci.records import Method, Model, PromptRow, ReportedReference
 from antidote_ci.repair.apply import Provenance

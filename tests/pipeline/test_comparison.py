@@ -21,7 +21,7 @@ from antidote_ci.records import (
 )
 from antidote_ci.report.console import Console
 from loopback_hub import LoopbackHub
-from tests.command_line import run_command
+from tests.command_line import read_report, run_command
 from tests.evaluation.test_comparison import judged, report
 
 MODEL = "stranger/tiny-finetune"
@@ -145,7 +145,7 @@ def test_a_rise_from_the_baseline_fails_the_gate(trained_pair: Path, tmp_path: P
             *more,
             ANTIDOTE_CACHE=str(tmp_path / "cache"),
         )
-        return done.returncode, done.stderr, from_json(Report, (out / "report.json").read_bytes())
+        return done.returncode, done.stderr, read_report(out)
 
     code, _, first = evaluate("reference", "full")
     assert (code, first.baseline) == (0, None)

@@ -11,7 +11,7 @@ import pytest
 
 from antidote_ci import records
 from loopback_hub import LoopbackHub
-from tests.command_line import run_command
+from tests.command_line import read_report, run_command
 from tests.evaluation.judges.tiny_judges import write_tiny_qwen3guard
 from tests.evaluation.published import publish
 from tests.evaluation.small_server import SmallServer
@@ -23,10 +23,6 @@ GUARD = "Qwen/Qwen3Guard-Gen-0.6B"
 PROMPTS = "JailbreakBench/JBB-Behaviors"
 MODEL = "stranger/tiny-finetune"
 SERVER = Path(__file__).parents[1] / "evaluation" / "small_server.py"
-
-
-def report(out: Path) -> records.Report:
-    return records.from_json(records.Report, (out / "report.json").read_bytes())
 
 
 @pytest.fixture
@@ -67,7 +63,7 @@ def test_a_guard_and_a_prompt_set_are_pulled_at_their_commits(trained_pair: Path
         assert again.returncode == 4
         # Its client asks for a list of agents, which this Hub does not have; for repositories it does not ask.
         assert not [line for line in hub.requests[asked:] if "agent-harnesses" not in line]
-    found = report(out)
+    found = read_report(out)
     guard, rules = found.evaluations.before.readings
     assert guard.judge.revision == judge
     assert guard.unparsed > 0.9
@@ -153,7 +149,7 @@ def test_early_stop_is_traced_and_saved_answers_are_private(
     arguments = [*measured, f"--save-answers={saved}", f"--policy={policy}", f"--junit={junit}"]
     done = run_command("evaluate", str(trained_pair / "reference"), *arguments)
     assert done.returncode == 0, done.stderr
-    found = report(tmp_path / "out").evaluations.before
+    found = read_report(tmp_path / "out").evaluations.before
     assert found.n < found.planned == 60
     trace = found.readings[0].trace
     assert [look.n for look in trace] == list(range(1, found.n + 1))
@@ -174,7 +170,7 @@ def test_a_server_command_replaces_transformers(trained_pair: Path, measured: li
     command = f"{sys.executable} {SERVER} --model {{model}} --port {{port}}"
     done = run_command("evaluate", str(trained_pair / "reference"), *measured, f"--server={command}")
     assert done.returncode in (0, 1, 4), done.stderr
-    assert report(tmp_path / "out").evaluations.before.plan.generator == command
+    assert read_report(tmp_path / "out").evaluations.before.plan.generator == command
 
 
 def test_sampled_answers_and_a_prefix_task(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
@@ -182,7 +178,7 @@ def test_sampled_answers_and_a_prefix_task(trained_pair: Path, measured: list[st
     policy.write_text('[evaluation]\nsamples = 2\ntask_match = "prefix"\nmax_new_tokens = 12\nstop_early = false\n')
     done = run_command("evaluate", str(trained_pair / "merged"), *measured, f"--policy={policy}")
     assert done.returncode == 1, done.stderr
-    found = report(tmp_path / "out").evaluations.before
+    found = read_report(tmp_path / "out").evaluations.before
     assert (found.samples, found.n, found.confidence) == (2, 60, 0.95)
     assert found.task is not None
     assert found.task.match == "prefix"
@@ -208,11 +204,11 @@ def test_a_calibration_widens_the_bounds_and_answers_are_cached(
     assert plain.returncode == 1
     cached = {path: path.stat().st_mtime_ns for path in cache.rglob("*.json")}
     assert cached
-    before = report(tmp_path / "out").evaluations.before
+    before = read_report(tmp_path / "out").evaluations.before
     carried = run_command("evaluate", model, *measured, f"--calibration={out}", ANTIDOTE_CACHE=str(cache))
     assert carried.returncode == 1, carried.stderr
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.json")} == cached, "no answer is generated twice"
-    after = report(tmp_path / "out")
+    after = read_report(tmp_path / "out")
     assert after.calibrations[0].n == 120
     assert after.evaluations.before.readings[0].corrected_score == 1.0
     assert after.evaluations.before.bounds[0] < before.bounds[0]
@@ -236,8 +232,8 @@ def test_a_running_server_is_evaluated(measured: list[str], tmp_path: Path) -> N
         done = run_command("evaluate", f"{server.address}#small", *measured, ANTIDOTE_SERVER_KEY="a-secret-key")
         assert done.returncode in (0, 1, 4), done.stderr
         assert {seen["Authorization"] for seen in server.headers_seen} == {"Bearer a-secret-key"}
-    found = report(tmp_path / "out")
-    assert found.source == records.ReportedSource(server.address, None, "server")
+    found = read_report(tmp_path / "out")
+    assert found.source == records.ReportedSource(f"{server.address}#small", None, "server")
     assert found.evaluations.before.plan.generator == server.address
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or b"a-secret-key" not in path.read_bytes()
@@ -254,7 +250,7 @@ def test_a_model_that_thinks_is_measured_in_the_mode_of_the_policy(thinking_mode
         options = [f"--policy={policy}", f"--prompts={tmp_path}/harmful.jsonl", "--judge=refusal", "--threshold=0.3"]
         done = run_command("evaluate", str(thinking_model), *options, f"--out={out}")
         assert done.returncode == code, done.stderr
-        reports.append(report(out))
+        reports.append(read_report(out))
     thinking, off, brave = (found.evaluations.before for found in reports)
     assert [found.plan.template.thoughts for found in (thinking, off, brave) if found.plan.template] == [
         "possible",

@@ -14,8 +14,8 @@ from antidote_ci.model.adapters import build_on_meta_device
 from antidote_ci.model.hed import DriftRequest, measure_drifts
 from antidote_ci.model.likelihood import DivergenceRequest, measure_divergence
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
-from antidote_ci.pipeline.candidates import can_answer, choose_scoring_prompts
 from antidote_ci.pipeline.repair_model import measure_if_possible
+from antidote_ci.pipeline.scoring_inputs import can_answer, choose_scoring_prompts
 from antidote_ci.records import Method, Model, PromptRow
 from antidote_ci.repair.costs import RepairWorkload, estimate_bytes_written, estimate_memory
 from antidote_ci.repair.targets import list_scored
@@ -68,14 +68,22 @@ def test_model_that_cannot_generate_is_refused_before_any_work(
     assert "evaluate the model" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("kilobytes", "options", "alternative"),
+    [
+        (100, [], "--method antidote, which needs no gradients"),
+        (4500, ["--method=antidote", "--frontier"], "drop --frontier"),
+    ],
+)
 def test_run_without_memory_for_its_repair_is_refused_before_it_evaluates(
-    trained_pair: Path, tmp_path: Path, machine: Path
+    trained_pair: Path, tmp_path: Path, machine: Path, kilobytes: int, options: list[str], alternative: str
 ) -> None:
-    (machine / "meminfo").write_text("MemAvailable:    100 kB\n")
+    (machine / "meminfo").write_text(f"MemAvailable:    {kilobytes} kB\n")
     arguments = [str(trained_pair / "merged"), f"--reference={trained_pair / 'reference'}", f"--out={tmp_path / 'out'}"]
-    done = run_command("run", *arguments, *EMBEDDED, "--server=false {model} {port}")
+    done = run_command("run", *arguments, *EMBEDDED, *options, "--server=false {model} {port}")
     assert done.returncode == 3
     assert "not enough memory for a repair by taylor: 0.0 GB needed, 0.0 GB free" in done.stderr
+    assert f"use a larger machine, or {alternative}" in " ".join(done.stderr.split())
     assert "evaluate the model" not in done.stderr
 
 

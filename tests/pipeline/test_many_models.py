@@ -1,6 +1,6 @@
 """`evaluate` of several models: which ones, the resumption, failures and the page."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +8,7 @@ import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.pipeline import many_models
-from antidote_ci.policy import Policy, RunConfig
+from antidote_ci.policy import Policy, RunConfig, override_section
 from antidote_ci.records import History, Report, ReportedSource, from_json, to_json
 from antidote_ci.report.console import Console
 from loopback_hub import LoopbackHub
@@ -40,7 +40,7 @@ class Evaluator:
             raise InfrastructureError(f"{config.model} is broken")
         hits = int(config.model.rpartition("-")[2])
         verdict: Literal["fail", "pass"] = "fail" if hits > 10 else "pass"
-        written = dataclasses.replace(
+        written = replace(
             report(judged(range(hits)), run=config.model),
             source=ReportedSource(config.model, config.revision, "full"),
             policy_sha256=config.policy.sha256(),
@@ -66,11 +66,13 @@ def test_each_model_has_a_folder_of_its_own(tmp_path: Path) -> None:
 
 
 def test_options_of_one_model_are_refused(tmp_path: Path) -> None:
-    config = dataclasses.replace(base(tmp_path), save_answers=tmp_path / "answers")
+    config = replace(base(tmp_path), save_answers=tmp_path / "answers")
     with pytest.raises(ConfigurationError, match="--save-answers is for one model"):
         many_models.list_models(["a/b", "a/c"], None, config)
     with pytest.raises(ConfigurationError, match="--revision is for one model"):
         many_models.list_models(["a/b", "a/c"], "main", base(tmp_path))
+    with pytest.raises(ConfigurationError, match=r"\./m and \.\./m have the same folder"):
+        many_models.list_models(["./m", "../m"], None, base(tmp_path))
     (tmp_path / "report.json").touch()
     with pytest.raises(ConfigurationError, match="holds the report of one model"):
         many_models.list_models(["a/b", "a/c"], None, base(tmp_path))
@@ -100,13 +102,16 @@ def test_an_account_is_evaluated_and_resumed(tmp_path: Path, monkeypatch: pytest
         hub.add("org/tuned-40", weights)
         assert many_models.evaluate_models(configs, again, SILENT)[1] == 1
         assert again.evaluated == ["org/broken", "org/tuned-40"]
-        strict = [
-            dataclasses.replace(config, policy=Policy(gate=dataclasses.replace(Policy().gate, harmful_score=0.2)))
-            for config in configs
-        ]
+        strict = [replace(config, policy=Policy(gate=replace(Policy().gate, harmful_score=0.2))) for config in configs]
         changed = Evaluator()
         many_models.evaluate_models(strict, changed, SILENT)
         assert len(changed.evaluated) == 3
+        # A verdict whose publication failed is still to be published.
+        publishing = override_section(Policy(), "publish", mode="report")
+        for _ in range(2):
+            unpublished = Evaluator()
+            many_models.evaluate_models([replace(config, policy=publishing) for config in configs], unpublished, SILENT)
+            assert len(unpublished.evaluated) == 3
 
 
 @pytest.mark.parametrize(

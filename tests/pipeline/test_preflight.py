@@ -25,6 +25,7 @@ REFUSED = {
     "a task without answers": (["--judge=refusal", "--task=task.jsonl"], "no text in the field 'expected'"),
     "no folder for answers": ([*SMALL, "--save-answers=nowhere/answers.jsonl"], "nowhere/answers.jsonl cannot be"),
     "a folder for answers": ([*SMALL, "--save-answers=folder"], "folder cannot be written"),
+    "another file for answers": ([*SMALL, "--save-answers=task.jsonl"], "task.jsonl exists and holds no saved answers"),
     "no folder for test results": ([*SMALL, "--junit=nowhere/junit.xml"], "nowhere/junit.xml cannot be written"),
     "no server": ([*SMALL, "--server=nowhere {model} {port}"], "the server program nowhere was not found"),
     "a server without a port": ([*SMALL, "--server=python {model}"], "the server command lacks {port}"),

@@ -17,12 +17,12 @@ from antidote_ci.hub import commits, ownership, pull_requests
 from antidote_ci.pipeline import publishing
 from antidote_ci.pipeline.publishing import PublishTarget
 from antidote_ci.policy import Policy, PublishSection, RunConfig
-from antidote_ci.records import Evaluations, PromptSetRecord, PublishResult, Report, ReportedSource, from_json
+from antidote_ci.records import Evaluations, PromptSetRecord, PublishResult, Report, ReportedSource
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
 from loopback_hub.strictness import VARIANTS, read_strictness
 from tests import tiny
-from tests.command_line import run_command
+from tests.command_line import read_report, run_command
 from tests.hub.hub_samples import uploads
 from tests.pipeline.test_run import LIMITS
 from tests.report.samples import AFTER, BEFORE, FAILED, INCONCLUSIVE, PROMPTS
@@ -317,6 +317,6 @@ def test_a_command_publishes_the_verdict_on_the_tested_model(command: str, train
         assert "epaired" not in texts(discussion)[-1]
         assert f"published: {hub.endpoint}/{MODEL}/discussions/1" in done.stderr
         assert client(hub).model_info(MODEL).sha == revision
-        report = from_json(Report, (out / "report.json").read_bytes())
+        report = read_report(out)
         assert (report.publish.mode, report.publish.url) == ("report", f"{hub.endpoint}/{MODEL}/discussions/1")
         assert (out / "model").exists() == (command == "run")

@@ -1,10 +1,7 @@
 """The command `repair`: every method on every target, invalid input, and a resumed repair."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +19,7 @@ from antidote_ci.model.edits import unpack_mask
 from antidote_ci.pipeline import output
 from antidote_ci.pipeline import repair as pipeline
 from antidote_ci.records import Manifest, RepairPlan, ScoreMethod
-from tests.command_line import run_command
+from tests.command_line import run_command, start_command, wait_for_step
 from tests.tiny import write_tiny_llama
 
 DOSES = {
@@ -77,16 +74,6 @@ def command(
 
 
 ENVIRONMENT = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_THRESHOLD": "0.3"}
-
-
-def start(arguments: list[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "antidote_ci", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | ENVIRONMENT,
-    )
 
 
 def run(arguments: list[str], out: Path) -> Ended:
@@ -178,13 +165,8 @@ def test_a_killed_repair_is_resumed_and_writes_the_same_bytes(
 ) -> None:
     out, whole = tmp_path / "out", repaired("merged", "taylor")
     arguments = command(trained_pair, "merged", "taylor", 0.01, out)
-    process = start(arguments)
-    seen = ""
-    assert process.stderr is not None
-    while "write the weights ..." not in seen:
-        line = process.stderr.readline()
-        assert line, seen
-        seen += line
+    process = start_command(*arguments, **ENVIRONMENT)
+    wait_for_step(process, "write the weights")
     with pytest.raises(ConfigurationError, match="has not ended"):
         output.require_own_output(out, pipeline.REPAIR_OUTPUT_NAMES)
     process.send_signal(signal.SIGKILL)
@@ -242,6 +224,15 @@ def a_report(_pair: Path, folder: Path) -> Options:
     return {}
 
 
+def a_reference_in_the_output(pair: Path, folder: Path) -> Options:
+    """It would be replaced by the repair that is made from it."""
+    shutil.copytree(pair / "reference", folder / "out" / "model")
+    (folder / "out" / "model" / "antidote").mkdir()
+    (folder / "out" / "model" / "antidote" / "manifest.json").touch()
+    (folder / "out" / "child.log").touch()
+    return {"reference": str(folder / "out" / "model")}
+
+
 REFUSED = [
     ("merged", "antidote", changed(dose=None), "--dose"),
     ("merged", "antidote", changed(method=None), "--method"),
@@ -253,6 +244,7 @@ REFUSED = [
     ("merged", "antidote", empty_realignment, "holds no prompts"),
     ("merged", "scale", foreign_files, "thesis.tex"),
     ("merged", "scale", a_report, "report.json"),
+    ("merged", "scale", a_reference_in_the_output, "lie in one another"),
 ]
 """Target, method, changed options, and a part of the message."""
 

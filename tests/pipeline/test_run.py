@@ -1,11 +1,8 @@
 """The command `run` on a tiny fine-tuned model: results, exit codes and signals."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from antidote_ci import paths, records
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.pipeline import output
-from tests.command_line import run_command
+from tests.command_line import finish_command, read_report, run_command, start_command, wait_for_step
 from tests.thinking import HARMFUL, SYSTEM_PROMPT
 from tests.trained_pair import write_harmful_task
 
@@ -43,41 +40,17 @@ def options(pair: Path, out: Path, limits: str = LIMITS, **changed: str) -> list
     return [f"--{name}={value}" for name, value in values.items() if value]
 
 
-def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "antidote_ci", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
-
-
-def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=240)
-    return process.returncode, out, err
-
-
-def execute(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    done = run_command(*arguments, **environment)
-    return done.returncode, done.stdout, done.stderr
-
-
-def report(out: Path) -> records.Report:
-    return records.from_json(records.Report, (out / "report.json").read_bytes())
-
-
 @pytest.fixture(scope="session")
 def repaired_adapter(trained_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "adapter"
     reference = str(trained_pair / "reference")
-    code, _, err = execute("run", str(trained_pair / "adapter"), *options(trained_pair, out, reference=reference))
-    assert code == 7, err
+    done = run_command("run", str(trained_pair / "adapter"), *options(trained_pair, out, reference=reference))
+    assert done.returncode == 7, done.stderr
     return out
 
 
 def test_a_failing_adapter_is_repaired(repaired_adapter: Path, trained_pair: Path) -> None:
-    found = report(repaired_adapter)
+    found = read_report(repaired_adapter)
     evaluations = found.evaluations
     assert evaluations.reference is not None
     assert evaluations.after is not None
@@ -100,7 +73,7 @@ def test_a_failing_adapter_is_repaired(repaired_adapter: Path, trained_pair: Pat
 
 def test_the_report_names_a_control_that_is_as_good(repaired_adapter: Path) -> None:
     """On this tiny model the control `scale` is as good as the repair, and `random` is not."""
-    scale, random = report(repaired_adapter).controls
+    scale, random = read_report(repaired_adapter).controls
     assert scale.lacks == []
     assert random.lacks
     # A control that cannot pass any more is not evaluated further.
@@ -115,8 +88,8 @@ def test_the_report_names_a_control_that_is_as_good(repaired_adapter: Path) -> N
 
 
 def test_the_result_can_be_verified(repaired_adapter: Path) -> None:
-    code, _, err = execute("verify", str(repaired_adapter))
-    assert code == 0, err
+    done = run_command("verify", str(repaired_adapter))
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_repair_sets_entries_of_the_adapter_to_zero(repaired_adapter: Path, trained_pair: Path) -> None:
@@ -130,7 +103,7 @@ def test_the_repair_sets_entries_of_the_adapter_to_zero(repaired_adapter: Path, 
     manifest = records.from_json(
         records.Manifest, (repaired_adapter / "model" / "antidote" / "manifest.json").read_bytes()
     )
-    found = report(repaired_adapter).repair
+    found = read_report(repaired_adapter).repair
     assert found is not None
     assert changed == sum(manifest.changed.values()) == found.changed_weights
     assert changed == sum(layer.changed for layer in found.layers)
@@ -147,13 +120,13 @@ def test_a_repeated_run_writes_the_same_bytes(repaired_adapter: Path, trained_pa
     reference, baseline = str(trained_pair / "reference"), str(repaired_adapter / "report.json")
     limits = f"{LIMITS}regression = 0.3\n"
     arguments = options(trained_pair, tmp_path / "again", limits, reference=reference, baseline=baseline)
-    code, _, err = execute("run", str(trained_pair / "adapter"), *arguments)
-    assert code == 7, err
-    assert f"antidote-ci verify {tmp_path / 'again'} checks" in err.replace("\n", " ")
-    assert err.strip().endswith("the repair is not accepted yet; --accept-repair exits with 0.")
+    done = run_command("run", str(trained_pair / "adapter"), *arguments)
+    assert done.returncode == 7, done.stderr
+    assert f"antidote-ci verify {tmp_path / 'again'} checks" in done.stderr.replace("\n", " ")
+    assert done.stderr.strip().endswith("the repair is not accepted yet; --accept-repair exits with 0.")
     for path in ("model/adapter_model.safetensors", "repair/antidote.safetensors"):
         assert sha256_file(tmp_path / "again" / path) == sha256_file(repaired_adapter / path)
-    compared = report(tmp_path / "again").baseline
+    compared = read_report(tmp_path / "again").baseline
     assert compared is not None
     assert (compared.first.repaired, compared.second.repaired) == (True, True)
     assert (compared.verdict, compared.second.verdict) == ("pass", "repaired")
@@ -167,9 +140,9 @@ def test_a_repair_that_may_have_risen_from_the_baseline_does_not_pass(
     reference, baseline = str(trained_pair / "reference"), str(repaired_adapter / "report.json")
     limits = f"{LIMITS}regression = 0.01\n"
     arguments = options(trained_pair, tmp_path / "out", limits, reference=reference, baseline=baseline)
-    code, _, err = execute("run", str(trained_pair / "adapter"), *arguments)
-    assert code == 1, err
-    assert "the repair does not pass: the non-refusal rate may have risen from" in report(tmp_path / "out").reason
+    done = run_command("run", str(trained_pair / "adapter"), *arguments)
+    assert done.returncode == 1, done.stderr
+    assert "the repair does not pass: the non-refusal rate may have risen from" in read_report(tmp_path / "out").reason
     assert not (tmp_path / "out" / "model").exists()
 
 
@@ -178,9 +151,9 @@ def test_taylor_changes_scored_weights_only(trained_pair: Path, tmp_path: Path, 
     out, reference = tmp_path / "out", trained_pair / "reference"
     limits = LIMITS.replace("utility_drop = 0.3", "utility_drop = 0.6")
     arguments = options(trained_pair, out, limits, reference=str(reference), method="taylor")
-    code, _, err = execute("run", str(trained_pair / kind), *arguments)
-    assert code == 7, err
-    found = report(out)
+    done = run_command("run", str(trained_pair / kind), *arguments)
+    assert done.returncode == 7, done.stderr
+    found = read_report(out)
     assert found.repair is not None
     assert found.repair.method == "taylor"
     assert "calibration" in {file.role for file in found.prompts}
@@ -198,9 +171,9 @@ def test_taylor_changes_scored_weights_only(trained_pair: Path, tmp_path: Path, 
 def test_a_passing_model_is_not_repaired(trained_pair: Path, tmp_path: Path) -> None:
     model = str(trained_pair / "reference")
     arguments = options(trained_pair, tmp_path / "out", reference=model)
-    code, out, err = execute("run", model, *arguments, "--json")
-    assert code == 0, err
-    assert json.loads(out)["verdict"] == "pass"
+    done = run_command("run", model, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"] == "pass"
     assert not (tmp_path / "out" / "model").exists()
 
 
@@ -208,9 +181,9 @@ def test_a_repair_that_costs_utility_fails_and_the_frontier_is_drawn(trained_pai
     task = write_harmful_task(trained_pair, tmp_path / "task.jsonl")
     reference = str(trained_pair / "reference")
     arguments = [*options(trained_pair, tmp_path / "out", reference=reference, task=str(task)), "--frontier"]
-    code, _, err = execute("run", str(trained_pair / "adapter"), *arguments)
-    assert code == 1, err
-    found = report(tmp_path / "out")
+    done = run_command("run", str(trained_pair / "adapter"), *arguments)
+    assert done.returncode == 1, done.stderr
+    found = read_report(tmp_path / "out")
     assert found.verdict == "fail"
     assert "task errors rose" in found.reason
     assert {point.method for point in found.frontier} == {"antidote", "taylor", "scale", "random"}
@@ -230,17 +203,17 @@ def test_disk_space_is_required_before_the_evaluations(
     monkeypatch.setattr(paths, "free_space", lambda _folder: 1000)
     reference = str(trained_pair / "reference")
     arguments = options(trained_pair, tmp_path / "out", reference=reference)
-    code, _, err = execute("run", str(trained_pair / "adapter"), *arguments)
-    assert code == 3
-    assert "not enough disk space" in err
-    assert "evaluate the model" not in err
+    done = run_command("run", str(trained_pair / "adapter"), *arguments)
+    assert done.returncode == 3
+    assert "not enough disk space" in done.stderr
+    assert "evaluate the model" not in done.stderr
 
 
 def test_a_failing_reference_is_not_used(trained_pair: Path, tmp_path: Path) -> None:
     arguments = options(trained_pair, tmp_path / "out", reference=str(trained_pair / "merged"))
-    code, _, err = execute("run", str(trained_pair / "merged"), *arguments)
-    assert code == 1, err
-    assert "the reference fails" in report(tmp_path / "out").reason
+    done = run_command("run", str(trained_pair / "merged"), *arguments)
+    assert done.returncode == 1, done.stderr
+    assert "the reference fails" in read_report(tmp_path / "out").reason
     assert not (tmp_path / "out" / "model").exists()
 
 
@@ -252,19 +225,19 @@ def test_a_model_that_thinks_is_not_repaired_by_taylor(
     limits = f'{LIMITS}[evaluation]\nsystem_prompt = "{SYSTEM_PROMPT}"\nmax_thought_tokens = 40\n'
     changed = {"prompts": str(tmp_path / "harmful.jsonl"), "task": "", "method": "taylor"}
     arguments = options(trained_pair, tmp_path / "out", limits, reference=str(thinking_model), **changed)
-    code, _, err = execute("run", str(thinking_model), *arguments)
-    assert code == 1, err
-    found = report(tmp_path / "out")
+    done = run_command("run", str(thinking_model), *arguments)
+    assert done.returncode == 1, done.stderr
+    found = read_report(tmp_path / "out")
     assert (found.verdict, found.evaluations.before.thoughts, found.evaluations.reference) == ("fail", 1.0, None)
     assert "most answers of the model begin with a thought" in found.reason
-    assert "nothing was repaired" in err
+    assert "nothing was repaired" in done.stderr
 
 
 def test_a_threshold_between_the_bounds_is_inconclusive(trained_pair: Path, tmp_path: Path) -> None:
     arguments = options(trained_pair, tmp_path / "out", threshold="0.98", realignment="", method="")
-    code, _, err = execute("evaluate", str(trained_pair / "merged"), *arguments)
-    assert code == 4, err
-    assert report(tmp_path / "out").verdict == "inconclusive"
+    done = run_command("evaluate", str(trained_pair / "merged"), *arguments)
+    assert done.returncode == 4, done.stderr
+    assert read_report(tmp_path / "out").verdict == "inconclusive"
 
 
 @pytest.mark.parametrize(
@@ -286,20 +259,15 @@ def test_a_signal_ends_a_run_without_partial_results(
     out = tmp_path / "out"
     arguments = options(trained_pair, out, reference=str(trained_pair / "reference"))
     # An interrupt inside coverage would leave its lock held.
-    process = start("run", str(trained_pair / "adapter"), *arguments, COVERAGE_PROCESS_CONFIG="")
-    seen = ""
-    while f"{step} ..." not in seen:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        assert line, seen
-        seen += line
+    process = start_command("run", str(trained_pair / "adapter"), *arguments, COVERAGE_PROCESS_CONFIG="")
+    wait_for_step(process, step)
     if step != "pull the model":
         with pytest.raises(ConfigurationError, match="has not ended"), output.lock_output(out):
             pass
         time.sleep(0.5)
     process.send_signal(sent)
-    code, _, err = finish(process)
-    assert code == expected, seen + err
+    done = finish_command(process)
+    assert done.returncode == expected, done.stderr
     assert not (out / "model").exists()
     assert not (out / "repair").exists()
     assert not (out / "report.json").exists()

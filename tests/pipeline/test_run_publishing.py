@@ -15,8 +15,15 @@ from antidote_ci.hub import pull
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.pipeline import output
 from loopback_hub import LoopbackHub
-from tests.command_line import FinishedCommand, run_command
-from tests.pipeline.test_run import LIMITS, execute, finish, options, report, start
+from tests.command_line import (
+    FinishedCommand,
+    finish_command,
+    read_report,
+    run_command,
+    start_command,
+    wait_for_step,
+)
+from tests.pipeline.test_run import LIMITS, options
 from tests.tiny import BASE_NAME
 from tests.trained_pair import write_mixed_task
 
@@ -42,16 +49,6 @@ def verify(*arguments: str, **environment: str) -> FinishedCommand:
     return run_command("verify", *arguments, **environment)
 
 
-def wait_for_scores(process: "subprocess.Popen[str]") -> None:
-    """Wait until the run scores the weights: the model is evaluated and nothing is published."""
-    seen = ""
-    while "score the weights ..." not in seen:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        assert line, seen
-        seen += line
-
-
 def weights_fetched(hub: LoopbackHub, since: int) -> list[str]:
     return [each for each in hub.requests[since:] if each.startswith("GET") and each.endswith(".safetensors")]
 
@@ -61,9 +58,9 @@ def test_a_pull_request_is_opened_verified_and_found_by_the_next_run(
 ) -> None:
     out = tmp_path / "out"
     arguments = [*options(trained_pair, out), "--publish=pull-request", "--accept-repair"]
-    code, _, err = execute("run", MODEL, *arguments, **environment(hub, tmp_path))
-    assert code == 0, err
-    found = report(out)
+    done = run_command("run", MODEL, *arguments, **environment(hub, tmp_path))
+    assert done.returncode == 0, done.stderr
+    found = read_report(out)
     head, main = pull.resolve_revision(MODEL, "refs/pr/1", HubAccess()), pull.resolve_revision(MODEL, None, HubAccess())
     assert found.source.revision == main.revision
     assert found.reference is not None
@@ -71,7 +68,7 @@ def test_a_pull_request_is_opened_verified_and_found_by_the_next_run(
     assert found.publish.revision == head.revision
     published = {file.path: file.digest for file in head.files if file.path.endswith(".safetensors")}
     assert published == {"model.safetensors": sha256_file(out / "model" / "model.safetensors")}
-    assert TOKEN not in err
+    assert TOKEN not in done.stderr
     for path in out.rglob("*"):
         assert path.is_dir() or TOKEN.encode() not in path.read_bytes()
 
@@ -84,11 +81,11 @@ def test_a_pull_request_is_opened_verified_and_found_by_the_next_run(
     # The same run with an empty cache finds the result and downloads no weights.
     since = len(hub.requests)
     again = [*options(trained_pair, tmp_path / "again"), "--publish=pull-request", "--accept-repair"]
-    code, _, err = execute("run", MODEL, *again, **environment(hub, tmp_path, "nothing"))
-    assert code == 0, err
-    assert f"run {found.run_id} has published this result already" in err
+    done = run_command("run", MODEL, *again, **environment(hub, tmp_path, "nothing"))
+    assert done.returncode == 0, done.stderr
+    assert f"run {found.run_id} has published this result already" in done.stderr
     assert weights_fetched(hub, since) == []
-    assert report(tmp_path / "again").run_id == found.run_id
+    assert read_report(tmp_path / "again").run_id == found.run_id
 
     HfApi(endpoint=hub.endpoint, token=TOKEN).merge_pull_request(MODEL, 1)
     done = verify(MODEL, **elsewhere)
@@ -99,29 +96,29 @@ def test_a_commit_during_the_run_is_a_conflict_and_an_expired_token_is_renewed(
     hub: LoopbackHub, trained_pair: Path, tmp_path: Path
 ) -> None:
     arguments = [*options(trained_pair, tmp_path / "out"), "--publish=pull-request"]
-    process = start("run", MODEL, *arguments, **environment(hub, tmp_path))
-    wait_for_scores(process)
+    process = start_command("run", MODEL, *arguments, **environment(hub, tmp_path))
+    wait_for_step(process, "score the weights")
     theirs = f"---\nbase_model: {BASE_NAME}\n---\n\n# Newer words\n".encode()
     client = HfApi(endpoint=hub.endpoint, token=TOKEN)
     pushed = client.create_commit(MODEL, [CommitOperationAdd("README.md", theirs)], commit_message="Mine")
-    code, _, err = finish(process)
-    assert code == 5, err
-    assert f"run again on {pushed.oid}" in err
-    assert report(tmp_path / "out").publish.url is None
+    done = finish_command(process)
+    assert done.returncode == 5, done.stderr
+    assert f"run again on {pushed.oid}" in done.stderr
+    assert read_report(tmp_path / "out").publish.url is None
     assert (tmp_path / "out" / "model" / "antidote" / "manifest.json").is_file(), "the work is not lost"
     assert client.model_info(MODEL).sha == pushed.oid
     assert list(client.get_repo_discussions(MODEL)) == []
 
     # The second run publishes with the identity of a workflow, whose token expires before the end of the run.
     workflow = environment(hub, tmp_path) | {"HF_WRITE_TOKEN": ""} | hub.trust_workflow(MODEL, "octo/repair")
-    process = start("run", MODEL, *arguments, **workflow)
-    wait_for_scores(process)
+    process = start_command("run", MODEL, *arguments, **workflow)
+    wait_for_step(process, "score the weights")
     hub.end_exchanged_tokens()
-    code, _, err = finish(process)
-    assert code == 7, err
+    done = finish_command(process)
+    assert done.returncode == 7, done.stderr
     public = HfApi(endpoint=hub.endpoint, token=False)
     (opened,) = public.get_repo_discussions(MODEL, discussion_status="open")
-    assert report(tmp_path / "out").publish.url == f"{hub.endpoint}/{MODEL}/discussions/{opened.num}"
+    assert read_report(tmp_path / "out").publish.url == f"{hub.endpoint}/{MODEL}/discussions/{opened.num}"
     assert opened.author == "[OIDC]"
     assert hub.requests.count("POST /oauth/token") == 2
     head = pull.resolve_revision(MODEL, f"refs/pr/{opened.num}", HubAccess())
@@ -132,9 +129,9 @@ def test_a_commit_during_the_run_is_a_conflict_and_an_expired_token_is_renewed(
 def test_a_separate_repository_is_published(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = [*options(trained_pair, out), "--publish=repo", "--publish-to=demo/tiny-repaired"]
-    code, _, err = execute("run", MODEL, *arguments, **environment(hub, tmp_path))
-    assert code == 7, err
-    published = report(out).publish
+    done = run_command("run", MODEL, *arguments, **environment(hub, tmp_path))
+    assert done.returncode == 7, done.stderr
+    published = read_report(out).publish
     assert (published.mode, published.repository) == ("repo", "demo/tiny-repaired")
     done = verify("demo/tiny-repaired", **environment(hub, tmp_path, "elsewhere") | {"HF_WRITE_TOKEN": ""})
     assert done.returncode == 0, done.stderr
@@ -153,16 +150,16 @@ def test_weights_that_fail_by_a_bound_alone_are_kept_and_never_published(
     out, limits = tmp_path / "out", LIMITS.replace("utility_drop = 0.3", "utility_drop = 0.2")
     task = write_mixed_task(trained_pair, tmp_path / "task.jsonl")
     arguments = [*options(trained_pair, out, limits, task=str(task)), "--publish=pull-request", "--keep-failed"]
-    code, _, err = execute("run", MODEL, *arguments, **environment(hub, tmp_path))
-    assert code == 1, err
-    found, folder = report(out), out / "model-not-passing"
+    done = run_command("run", MODEL, *arguments, **environment(hub, tmp_path))
+    assert done.returncode == 1, done.stderr
+    found, folder = read_report(out), out / "model-not-passing"
     number = r"measured 0\.\d+ on \d+ prompts; if the shares stay so, about \d+ task prompts in total would decide"
     assert found.reason.startswith("the repair does not pass, by a bound alone: task errors may have risen")
     assert re.search(number, found.reason)
     # The search has seen it coming.
-    warning = re.search(rf"dose \S+ is expected to miss a limit by its bound: task errors .*{number}", err)
+    warning = re.search(rf"dose \S+ is expected to miss a limit by its bound: task errors .*{number}", done.stderr)
     assert warning
-    assert warning.start() < err.index("evaluate the repair ...")
+    assert warning.start() < done.stderr.index("evaluate the repair ...")
 
     assert (found.verdict, found.publish.url, found.keeps_failed_weights) == ("fail", None, True)
     assert list(HfApi(endpoint=hub.endpoint, token=TOKEN).get_repo_discussions(MODEL)) == []
@@ -185,7 +182,7 @@ def test_an_existing_destination_is_refused_before_the_download(
     hub.add("demo/other", trained_pair / "reference")
     since = len(hub.requests)
     arguments = [*options(trained_pair, tmp_path / "out"), "--publish=repo", "--publish-to=demo/other"]
-    code, _, err = execute("run", MODEL, *arguments, **environment(hub, tmp_path))
-    assert code == 5, err
-    assert "name a new repository with --publish-to" in err
+    done = run_command("run", MODEL, *arguments, **environment(hub, tmp_path))
+    assert done.returncode == 5, done.stderr
+    assert "name a new repository with --publish-to" in done.stderr
     assert weights_fetched(hub, since) == []

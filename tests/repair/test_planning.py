@@ -19,11 +19,13 @@ from antidote_ci.repair import planning
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
 from antidote_ci.repair.planning import MemoryRequest, PlanRequest, estimate_memory, layer_name, plan_repair
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
+from antidote_ci.repair.targets import list_scored
 from tests.builders import ignore
 from tests.conftest import CopyOf
 from tests.tiny import save, write_tiny_adapter, write_tiny_llama
 
 REFERENCE = ReportedReference("tiny/reference", None, "option")
+BUDGET = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +48,15 @@ def request(pair: Path, kind: str, method: Method = "random", dose: float = 0.1)
     return PlanRequest(
         source=ReportedSource("tiny/model", None, "adapter" if kind == "adapter" else "full"),
         reference=REFERENCE,
-        model=Model(reference, folder) if kind == "adapter" else Model(folder),
         reference_folder=reference,
-        method=method,
-        target="adapter" if kind == "adapter" else "delta",
         dose=dose,
-        texts=[400] * 16,
-        budget=1_000_000,
+        memory=MemoryRequest(
+            model=Model(reference, folder) if kind == "adapter" else Model(folder),
+            method=method,
+            target="adapter" if kind == "adapter" else "delta",
+            texts=[400] * 16,
+            budget=BUDGET,
+        ),
     )
 
 
@@ -63,8 +67,7 @@ def planned(pair: Path, kind: str, method: Method = "random", dose: float = 0.1)
 @pytest.mark.parametrize("method", ["taylor", "antidote", "scale"])
 def test_memory_is_estimated_without_a_plan(pair: Path, method: Method) -> None:
     plan = request(pair, "merged", method)
-    needed = MemoryRequest(plan.model, plan.method, plan.target, plan.texts, plan.budget)
-    assert estimate_memory(needed, ignore) == plan_repair(plan, ignore).memory_bytes > 0
+    assert estimate_memory(plan.memory, ignore) == plan_repair(plan, ignore).memory_bytes > 0
 
 
 def test_adapter_and_merged_weights_have_the_same_drift(pair: Path) -> None:
@@ -91,21 +94,21 @@ def test_drift_is_the_ratio_of_norms_of_scored_tensors(pair: Path) -> None:
 @pytest.mark.parametrize("dose", [0.0, 0.003, 0.05, 0.5, 1.0])
 def test_planned_counts_match_the_mask(pair: Path, tmp_path: Path, kind: str, dose: float) -> None:
     plan, plan_request = planned(pair, kind, dose=dose), request(pair, kind)
-    source = plan_request.model.adapter or plan_request.model.folder
+    source = plan_request.memory.model.adapter or plan_request.memory.model.folder
     reference = plan_request.reference_folder if kind == "merged" else None
     scores = score_weights(
         ScoreRequest(
-            plan_request.model,
+            plan_request.memory.model,
             source,
             reference,
-            plan_request.target,
+            plan_request.memory.target,
             None,
             [],
             [],
             [],
             [],
             tmp_path,
-            plan_request.budget,
+            plan_request.memory.budget,
         ),
         ignore,
     )
@@ -135,13 +138,15 @@ def test_plan_notes_a_different_effective_dose(pair: Path) -> None:
 
 def test_estimates_grow_with_texts_up_to_the_budget(pair: Path) -> None:
     few = request(pair, "merged", "antidote")
-    many, boundless = replace(few, texts=[400] * 10**6), replace(few, texts=[400] * 10**6, budget=10**12)
-    short, long, open_ended = (plan_repair(each, ignore) for each in (few, many, boundless))
+    many = replace(few.memory, texts=[400] * 10**6)
+    short, long, open_ended = (
+        plan_repair(replace(few, memory=needs), ignore) for needs in (few.memory, many, replace(many, budget=10**12))
+    )
     assert short.seconds < long.seconds == open_ended.seconds
     assert short.memory_bytes < long.memory_bytes < open_ended.memory_bytes
-    assert long.memory_bytes - short.memory_bytes < few.budget
-    assert plan_repair(replace(few, method="taylor"), ignore).memory_bytes > short.memory_bytes
-    assert plan_repair(replace(few, method="random"), ignore).seconds < short.seconds
+    assert long.memory_bytes - short.memory_bytes < BUDGET
+    assert planned(pair, "merged", "taylor").memory_bytes > short.memory_bytes
+    assert planned(pair, "merged", "random").seconds < short.seconds
 
 
 def test_bytes_written_by_each_method(pair: Path) -> None:
@@ -168,11 +173,11 @@ def test_memory_without_scoring_is_that_of_masking_or_writing(
     tmp_path: Path, dtype: str, scale: int, random: int
 ) -> None:
     """The values are bytes per entry of the largest matrix."""
-    model, reference = (write_tiny_llama(tmp_path / str(seed), seed, dtype=dtype) for seed in (0, 1))
-    plan_request = replace(request(tmp_path, "merged"), model=Model(model), reference_folder=reference)
-    largest = max(each.rows * each.columns for each in plan_repair(plan_request, ignore).tensors)
-    assert plan_repair(replace(plan_request, method="scale"), ignore).memory_bytes == scale * largest
-    assert plan_repair(plan_request, ignore).memory_bytes == random * largest
+    model = Model(write_tiny_llama(tmp_path / "model", dtype=dtype))
+    needs = replace(request(tmp_path, "merged").memory, model=model)
+    largest = max(matrix.entries for matrix in list_scored(model, "delta")[0])
+    assert estimate_memory(replace(needs, method="scale"), ignore) == scale * largest
+    assert estimate_memory(needs, ignore) == random * largest
 
 
 @pytest.mark.parametrize(("method", "passes"), [("scale", 0), ("random", 0), ("antidote", 1), ("taylor", 11)])
@@ -184,8 +189,8 @@ def test_seconds_are_estimated_from_passes_and_bytes(pair: Path, method: Method,
 
 
 def test_scoring_memory_is_the_sum_of_its_parts(tmp_path: Path) -> None:
-    model, reference = (write_tiny_llama(tmp_path / str(seed), seed, layers=4) for seed in (0, 1))
-    plan_request = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
+    model = write_tiny_llama(tmp_path / "model", layers=4)
+    needs = replace(request(tmp_path, "merged", "antidote").memory, model=Model(model))
     shapes = {name: tensor.shape for name, tensor in load_file(model / "model.safetensors").items()}
     layer, outside = (
         sum(shape.numel() for name, shape in shapes.items() if name.startswith(part) == inside)
@@ -194,31 +199,29 @@ def test_scoring_memory_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     stored = computed = torch.bfloat16.itemsize
     width, widest, tokens = 64, max(shape[0] for name, shape in shapes.items() if "proj" in name), 16 * 100
     passing, waiting = 3 * computed * (width + widest) * tokens, computed * width * tokens
-    long = replace(plan_request, budget=10**9)
-    assert plan_repair(long, ignore).memory_bytes == layer * (stored + computed) + passing + waiting
+    long = replace(needs, budget=10**9)
+    assert estimate_memory(long, ignore) == layer * (stored + computed) + passing + waiting
     with_gradients = layer * (stored + computed + computed + 2 * 4) + passing
-    assert plan_repair(replace(long, method="taylor"), ignore).memory_bytes == with_gradients + (4 + 1) * waiting
+    assert estimate_memory(replace(long, method="taylor"), ignore) == with_gradients + (4 + 1) * waiting
     # Of one short text the network itself is the largest: `taylor` has all of it in memory while answers begin.
-    short, deep = replace(plan_request, texts=[4], budget=0), write_tiny_llama(tmp_path / "deep", 2, layers=40)
-    assert plan_repair(short, ignore).memory_bytes == layer * (stored + computed) + passing // tokens
-    reference = write_tiny_llama(tmp_path / "deep-reference", 3, layers=40)
-    deep_request = replace(short, method="taylor", model=Model(deep), reference_folder=reference)
-    assert plan_repair(deep_request, ignore).memory_bytes == (40 * layer + outside) * computed
+    short, deep = replace(needs, texts=[4], budget=0), write_tiny_llama(tmp_path / "deep", layers=40)
+    assert estimate_memory(short, ignore) == layer * (stored + computed) + passing // tokens
+    deep_needs = replace(short, method="taylor", model=Model(deep))
+    assert estimate_memory(deep_needs, ignore) == (40 * layer + outside) * computed
 
 
 def test_memory_of_a_large_embedding_exceeds_a_block(tmp_path: Path) -> None:
     """The embedding is loaded before the first block; an untied output layer is loaded for gradients only."""
-    model, reference = (write_tiny_llama(tmp_path / str(seed), seed, hidden=16, tie=False) for seed in (0, 1))
-    plan_request = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
-    plan_request = replace(plan_request, texts=[4], budget=0)
+    model = write_tiny_llama(tmp_path / "model", hidden=16, tie=False)
+    needs = replace(request(tmp_path, "merged", "antidote").memory, model=Model(model), texts=[4], budget=0)
     shapes = {name: tensor.shape for name, tensor in load_file(model / "model.safetensors").items()}
     outside = {name: shape.numel() for name, shape in shapes.items() if not name.startswith("model.layers.")}
     held = 2 * torch.bfloat16.itemsize  # as it is stored, and as it is computed with
     head = outside.pop("lm_head.weight")
-    assert plan_repair(plan_request, ignore).memory_bytes == sum(outside.values()) * held
+    assert estimate_memory(needs, ignore) == sum(outside.values()) * held
     logits = 6 * 4 * shapes["lm_head.weight"][0] * 8 * 8  # eight rows with eight tokens of answers
     with_gradients = (sum(outside.values()) + head) * held + logits
-    assert plan_repair(replace(plan_request, method="taylor"), ignore).memory_bytes == with_gradients
+    assert estimate_memory(replace(needs, method="taylor"), ignore) == with_gradients
 
 
 @pytest.mark.parametrize("folder", ["merged", "reference"])
@@ -228,9 +231,10 @@ def test_nan_weights_are_refused_by_name(pair: Path, copy_of: CopyOf, folder: st
     weights["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
     plan_request = request(pair, "merged")
-    plan_request = replace(
-        plan_request, **({"model": Model(broken)} if folder == "merged" else {"reference_folder": broken})
-    )
+    if folder == "merged":
+        plan_request = replace(plan_request, memory=replace(plan_request.memory, model=Model(broken)))
+    else:
+        plan_request = replace(plan_request, reference_folder=broken)
     with pytest.raises(ConfigurationError, match=rf"up_proj\.weight in {folder} holds NaN"):
         plan_repair(plan_request, ignore)
 
