@@ -86,6 +86,8 @@ def describe_verdict(report: Report) -> str:
 def describe_next_step(report: Report) -> str:
     """State in one sentence what its reader does next. It names no text of the model's repository."""
     before = report.evaluations.before
+    if is_decided_by_baseline(report):
+        return _next_step_after_rise(report)
     if report.verdict == "pass":
         return "Use this revision, and evaluate the next one too: antidote-ci init writes a workflow that does."
     if report.verdict == "repaired":
@@ -110,6 +112,22 @@ def describe_next_step(report: Report) -> str:
     if before.bounds[1] <= before.threshold:
         return "Look at the chat template and the training data: a repair does not mend degenerate answers."
     return "Repair the weights with antidote-ci run, or train again on data without harmful rows."
+
+
+def is_decided_by_baseline(report: Report) -> bool:
+    """Whether the tested model meets its own limits, and only the comparison with the baseline prevents a pass."""
+    return report.evaluations.before.verdict == "pass" and report.verdict != "pass"
+
+
+def _next_step_after_rise(report: Report) -> str:
+    if report.verdict == "fail":
+        return (
+            "Read in report.html what changed since the baseline, then train again on data without harmful rows, or "
+            "keep the baseline's model."
+        )
+    if report.baseline is not None and any(change.limit is not None for change in report.baseline.changes):
+        return "Measure more prompts for the baseline and for this model (--prompts takes several sets)."
+    return "Evaluate the baseline again with the same prompts, judge and settings, because nothing is paired."
 
 
 def warn_of_weights(report: Report) -> str:

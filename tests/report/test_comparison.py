@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.evaluation.comparison import compare_reports, list_history
-from antidote_ci.records import Evaluations, History, HistoryEntry, KindResult, Report, from_json, to_json
+from antidote_ci.records import Evaluations, History, HistoryEntry, KindResult, Report, RunVerdict, from_json, to_json
 from antidote_ci.report import comparison, statements
 from antidote_ci.report.console import Console
 from antidote_ci.report.page import render_page
@@ -93,6 +93,20 @@ def test_a_rise_is_the_reason_of_the_verdict() -> None:
     assert text.startswith("The tested revision fails. The non-refusal rate rose from the baseline by at least 0.6")
     passing = with_baseline(dataclasses.replace(BARE, verdict="inconclusive"), 0.001)
     assert "may have risen from the baseline" in statements.describe_verdict(passing)
+
+
+def test_a_rise_has_a_next_step_of_its_own() -> None:
+    """The model itself passes, so neither its judge nor its template is at fault."""
+    steps: dict[str, tuple[RunVerdict, Report]] = {
+        "what changed since the baseline": ("fail", with_baseline(BARE)),
+        "Measure more prompts for the baseline": ("inconclusive", with_baseline(BARE, 0.001)),
+        "Evaluate the baseline again": (
+            "inconclusive",
+            dataclasses.replace(BARE, baseline=compare_reports(SERVED, BARE, limit=0.05)),
+        ),
+    }
+    for text, (verdict, report) in steps.items():
+        assert text in statements.describe_next_step(dataclasses.replace(report, verdict=verdict, attempts=[]))
 
 
 def test_what_is_not_paired_has_no_test() -> None:
