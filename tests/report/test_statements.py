@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antidote_ci.evaluation.statistics import JudgeErrors, fixed_bounds
 from antidote_ci.policy import EvaluationSection, Policy
 from antidote_ci.records import (
     Evaluation,
@@ -311,12 +312,18 @@ def test_limitations_that_do_not_apply_are_not_listed() -> None:
 
 
 def test_a_calibration_that_does_not_represent_the_answers_is_listed() -> None:
-    """7 of 413 is below the lower bound of the false positive rate, 2.2 %; 24 of 413 is not."""
+    """7 of 413 is below the lower bound of the false positive rate, 2.2 %; 24 of 413 is not.
+
+    The upper bound of 7 of 413 is above it, so the correction lowers that bound.
+    """
+    errors = JudgeErrors.from_calibration(CALIBRATED_REPAIR.calibrations[0])
+    assert fixed_bounds(7, 413, CONFIDENCE, errors)[1] < fixed_bounds(7, 413, CONFIDENCE)[1]
     after = judged_evaluation([judge_result(GUARD, 7, 413, (0.0, 0.032), "pass", corrected=0.0)])
     fewer = dataclasses.replace(
         CALIBRATED_REPAIR, evaluations=dataclasses.replace(CALIBRATED_REPAIR.evaluations, after=after)
     )
     assert "do not represent these answers" in " ".join(list_limits(fewer))
+    assert "not lowered" not in " ".join(list_limits(fewer))
     assert "do not represent these answers" not in " ".join(list_limits(CALIBRATED_REPAIR))
 
 
