@@ -225,7 +225,7 @@ def distance_rows(report: Report) -> list[tuple[str, str]]:
             ("Mean KL divergence", f"{divergence.kl:.4f} nats per token from the input model, over {tokens} tokens"),
         ]
     if drift := report.drift:
-        change = f"{_format_large(drift.before)} → {_format_large(drift.after)}"
+        change = f"{format_number(drift.before)} → {format_number(drift.after)}"
         prompts = format_number(drift.prompts)
         rows.append(("Harmful embedding drift", f"{change} from the reference, mean over {prompts} prompts"))
     return rows
@@ -325,8 +325,3 @@ def _format_limit(change: PairedChange) -> str:
 def _format_points(share: float) -> str:
     """The column's heading has the unit."""
     return format_points(share).removesuffix(" points")
-
-
-def _format_large(value: float) -> str:
-    """Format with three significant digits, and large numbers as integers."""
-    return format_number(round(value) if value >= 100 else value)

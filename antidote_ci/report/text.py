@@ -93,8 +93,8 @@ def abbreviate_commits(origin: str) -> str:
 
 
 def format_number(value: float) -> str:
-    """Format an integer with thousands separators, or a float with three significant digits."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    """Format with thousands separators; floats also with three significant digits, and large ones as integers."""
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def pluralize(count: int, word: str) -> str:
