@@ -523,3 +523,13 @@ def test_unfinished_thoughts_are_the_reason_and_a_limitation() -> None:
         (figure.label, figure.value) for figure in statements.headline_figures(report)
     ]
     assert statements.describe_mode(STOPPED_PASS) == []
+
+
+def test_long_reasons_and_lists_of_prompt_sets_are_complete() -> None:
+    """A repair can miss several limits, and a run has about ten sets."""
+    reason = "; ".join(["degenerate may have risen by 0.061, more than 0.05 (measured 0.021 on 289 prompts)"] * 8)
+    prompts = [dataclasses.replace(prompt_set, role="the last") for prompt_set in REPAIRED.prompts * 2]
+    report = dataclasses.replace(NOT_REPAIRED, reason=f"{reason}, at last", prompts=prompts)
+    for text in told(report)[:3]:
+        assert "at last" in text
+        assert text.count("the last") >= len(prompts)
