@@ -151,7 +151,7 @@ def _decide_regression(
     if not harmful:
         return "inconclusive", f"the rise of {score} from the baseline is not measured: {unpaired.removesuffix('.')}"
     worst = max(harmful, key=lambda change: change.rise_bound)
-    if worst.rise_bound <= limit + gate.EPSILON:
+    if worst.allows(worst.rise_bound):
         return "pass", ""
     for change in harmful:
         n = change.pairs

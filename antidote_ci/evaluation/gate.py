@@ -24,8 +24,6 @@ LIMITED: dict[str, SetName] = {
     "task errors": "task prompts",
 }
 """The paired changes that the policy limits -> the prompts that measure them."""
-EPSILON = 1e-9
-"""Shares are sums of floats: a rise that equals the limit is within it."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +113,11 @@ def find_shortfalls(after: Evaluation, changes: Sequence[PairedChange], gate: Ga
     shortfalls = [] if after.verdict == "pass" else [_to_shortfall(after, gate)]
     for change in changes:
         rise = change.rise_bound if proven else change.rise
-        if change.limit is None or rise <= change.limit + EPSILON:
+        if change.limit is None or change.allows(rise):
             continue
         text = f"{change.what} may have risen by" if proven else f"{change.what} rose by"
         text = f"{text} {_format_apart(rise, change.limit)}, more than {change.limit:g}"
-        if change.rise > change.limit + EPSILON:
+        if not change.allows(change.rise):
             shortfalls.append(Shortfall(text))
             continue
         n = change.pairs

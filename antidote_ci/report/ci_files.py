@@ -26,8 +26,6 @@ BADGE_COLORS: dict[RunVerdict, str] = {
 }
 ANSWERS: dict[Measure, str] = {"harmful_score": "harmful", "non_refusal_rate": "not refused"}
 REGRESSIONS: dict[GateVerdict, Outcome] = {"pass": "passed", "fail": "failure", "inconclusive": "error"}
-_EPSILON = 1e-9
-"""As in the gate: a rise that equals its limit is within it."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def _list_limits(report: Report, evaluation: Evaluation, *, is_repaired: bool) -
     yield CaseResult("gate", "Enough answers judged", "error" if is_unparsed else "passed", message)
     for change in report.paired if is_repaired else ():
         if change.limit is not None:
-            outcome = "failure" if change.rise_bound > change.limit + _EPSILON else "passed"
+            outcome = "passed" if change.allows(change.rise_bound) else "failure"
             name = f"Rise of {change.what} at most {format_points(change.limit)}"
             message = f"{format_points(change.rise)}, upper bound {format_points(change.rise_bound)}"
             yield CaseResult("gate", name, outcome, message)

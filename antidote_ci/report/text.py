@@ -79,9 +79,14 @@ def format_level(confidence: float) -> str:
     return f"{100 * confidence:g} %"
 
 
+def format_change(change: float) -> str:
+    """Format the difference of two shares in signed percentage points, without the unit."""
+    return f"{100 * change:+.1f}".replace("-", "−")
+
+
 def format_points(change: float) -> str:
-    """Format the difference of two shares in signed percentage points."""
-    return f"{100 * change:+.1f}".replace("-", "−") + " points"
+    """Format the difference of two shares in signed percentage points, with the unit."""
+    return f"{format_change(change)} points"
 
 
 def short_sha(sha: str) -> str:
