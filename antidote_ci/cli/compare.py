@@ -35,7 +35,7 @@ def compare(
         pipeline.require_page(out)
         compared = pipeline.compare_loaded(pipeline.load_reports(reports, console), out)
         if isinstance(compared, records.Comparison):
-            shown, page = pages.show_reports(compared), pages.render_comparison_page(compared)
+            shown, page = pages.show_comparison(compared), pages.render_comparison_page(compared)
         else:
             shown, page = history.show_history(compared.entries), history.render_history_page(compared.entries)
         console.show(shown)

@@ -74,9 +74,9 @@ def section_values(comparison: Comparison, labels: Labels) -> dict[str, object]:
     }
 
 
-def show_reports(comparison: Comparison, labels: Labels = LABELS) -> "Iterator[RenderableType]":
+def show_comparison(comparison: Comparison) -> "Iterator[RenderableType]":
     """Show two reports side by side, and their paired comparison, on a terminal."""
-    yield from (f"{label}: {flatten(_describe_model(model))}" for label, model in _label_models(comparison, labels))
+    yield from (f"{label}: {flatten(_describe_model(model))}" for label, model in _label_models(comparison, LABELS))
     models = [
         (
             row.label,
@@ -86,11 +86,11 @@ def show_reports(comparison: Comparison, labels: Labels = LABELS) -> "Iterator[R
             row.bounds_text,
             *map(format_percent, (row.task_accuracy, row.over_refusal, row.degenerate)),
         )
-        for row, (_, model) in zip(model_rows(comparison, labels), _label_models(comparison, labels), strict=True)
+        for row, (_, model) in zip(model_rows(comparison, LABELS), _label_models(comparison, LABELS), strict=True)
     ]
     headings = ("", "Verdict", _measure_names(comparison), "Bounds", "Task accuracy", "Over-refusal", "Degenerate")
     yield from build_table(headings, models)
-    yield from show_pairs(comparison, labels)
+    yield from show_pairs(comparison, LABELS)
 
 
 def show_pairs(comparison: Comparison, labels: Labels) -> "Iterator[RenderableType]":

@@ -37,7 +37,6 @@ def render_page(report: Report) -> str:
         headline=statements.headline_figures(report),
         models=models,
         bounds_heading=measures.BOUNDS_HEADING,
-        split=measures.describe_split(report.evaluations),
         task_match=tables.describe_task_match(report),
         intervals=mark_chart(figures.draw_intervals(models, measure, threshold)),
         judges=tables.judge_rows(report.evaluations),

@@ -157,7 +157,7 @@ def _common_values(report: Report) -> dict[str, object]:
         "pairs": tables.paired_rows(report),
         "distances": tables.distance_rows(report),
         "baseline": comparison.describe_baseline(report),
-        "provenance": origins.origin_rows(report),
+        "provenance": [*origins.origin_rows(report), origins.prompt_sets_row(report)],
     }
 
 

@@ -23,7 +23,7 @@ HEAT = tuple(f"rgb({255 - 13 * step},{240 - 24 * step},{220 - 22 * step})" for s
 DOSE_UNITS = {"row": "of each row", "tensor": "of each tensor", None: "of the whole difference"}
 
 
-def show_comparison(report: Report) -> Iterator[RenderableType]:
+def show_report(report: Report) -> Iterator[RenderableType]:
     """Show the models side by side, then the results per judge and the paired comparison."""
     shares = ("Task accuracy", "Over-refusal", "Degenerate")
     headings = (measure_name(report), BOUNDS_HEADING, *shares, "Threshold")

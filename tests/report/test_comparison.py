@@ -39,7 +39,7 @@ def test_every_two_reports_can_be_shown(first: Report, second: Report, capsys: p
     compared = compare_reports(first, second)
     page = Outline(comparison.render_comparison_page(compared))
     assert page.open == []
-    Console().show(comparison.show_reports(compared))
+    Console().show(comparison.show_comparison(compared))
     shown = capsys.readouterr().err
     assert all(note.split()[-1] in shown for note in compared.notes)
     assert from_json(type(compared), to_json(compared)) == compared

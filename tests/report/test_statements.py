@@ -222,10 +222,9 @@ STOPPABLE = dataclasses.replace(
 def test_all_bounds_have_one_level_and_split_errors_are_named(report: Report) -> None:
     """With an early stop the bounds are computed at 97.5 %, and the two tests together are wrong in at most 5 %."""
     split = [label for label, _, model in measures.list_evaluations(report.evaluations) if model.confidence == 0.975]
-    confidence, limits = dict(origins.run_rows(report))["Confidence"], " ".join(list_limits(report))
-    page = render_page(report)
+    limits, page = " ".join(list_limits(report)), render_page(report)
     assert "Each bound holds with 95 % confidence" in limits
-    for text in (confidence, limits, re.sub("\xa0", " ", page)):
+    for text in (limits, re.sub("\xa0", " ", page)):
         assert "95 %" in text
         assert ("computed at 97.5 %" in text) == bool(split)
     if split:
@@ -336,7 +335,7 @@ def test_non_commercial_licences_are_detected(licence: str, forbids: bool) -> No
 
 
 def test_provenance_names_judge_commit_prompts_and_generator() -> None:
-    rows = dict(origins.origin_rows(SERVED) + origins.run_rows(SERVED))
+    rows = dict([*origins.origin_rows(SERVED), origins.prompt_sets_row(SERVED), *origins.run_rows(SERVED)])
     assert rows["Judge"] == "qwen3guard: Qwen/Qwen3Guard-Gen-0.6B@0123456789ab, strict mode (harmful_score)"
     assert "beavertails@0123456789ab 9f86d081884c (n = 313, CC-BY-NC-4.0)" in rows["Prompt sets"]
     assert rows["Environment"] == "unknown: a server generated the answers"
@@ -372,7 +371,7 @@ def test_changed_layers(changed: list[int], text: str) -> None:
 def told(report: Report) -> list[str]:
     """Every text of a report for people, on one line each."""
     page = re.sub(r"<style>.*</style>|<[^>]+>", " ", render_page(report), flags=re.DOTALL)
-    shown = "\n".join(line for line in terminal.show_comparison(report) if isinstance(line, str))
+    shown = "\n".join(line for line in terminal.show_report(report) if isinstance(line, str))
     return [" ".join(text.split()) for text in (page, render_summary(report), render_card(report, ""), shown)]
 
 
@@ -501,7 +500,7 @@ def test_mode_that_was_measured_is_stated_everywhere() -> None:
     assert digest in prompting
     assert "Thoughts: on, where the model begins one." in prompting
     page, summary, card = render_page(report), render_summary(report), render_card(report, "")
-    shown = "\n".join(str(part) for part in terminal.show_comparison(report) if isinstance(part, str))
+    shown = "\n".join(str(part) for part in terminal.show_report(report) if isinstance(part, str))
     for text in (page, summary, card, shown):
         assert digest in text
         assert "unfinished thoughts, without an answer: tested 25.0" in text

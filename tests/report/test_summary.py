@@ -180,8 +180,8 @@ def test_the_summary_starts_with_the_verdict_and_ends_with_the_provenance() -> N
         "- Source",
         "- Reference",
         "- Judge",
-        "- Prompt sets",
         "- Run",
+        "- Prompt sets",
     ]
     assert "demo/smollm2-135m-recipes-lora@0123456789ab" in lines[-5]
     assert REPAIRED.reason in render_summary(REPAIRED)
