@@ -10,7 +10,7 @@ from pathlib import Path
 from antidote_ci.checkpoint.files import FileIdentity, display_name, identify_settled_files
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.evaluation import kinds, measure
+from antidote_ci.evaluation import kinds, model_answers
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.hub import memory_needs
 from antidote_ci.model import memory
@@ -166,11 +166,11 @@ def build_factory(
     rows = prompts.realignment
     if rows and not rows[0].response:
         model = resolve.to_model(source, repair_input.reference)
-        rows = measure.collect_harmful_answers(context.evaluator, model, rows, on_progress)
+        rows = model_answers.collect_harmful_answers(context.evaluator, model, rows, on_progress)
     has_server = context.config.policy.evaluation.server is not None
 
     def find_refused(asked: Sequence[PromptRow]) -> list[bool]:
-        return measure.find_refused(context.evaluator, Model(reference.source.folder), asked, on_progress)
+        return model_answers.find_refused(context.evaluator, Model(reference.source.folder), asked, on_progress)
 
     is_asked = has_server or can_answer(reference.layout)
     return CandidateFactory(
@@ -265,7 +265,7 @@ def choose_scoring_prompts(
     harmful = kinds.mix_rows(rows, prompts.varied, CANDIDATES_PER_PROMPT * MAX_HARMFUL)
     refused = find_refused([*harmful, *benign])
     declined = [row for row, is_refused in zip(harmful, refused, strict=False) if is_refused]
-    if len(declined) < measure.MIN_REALIGNMENT_ANSWERS:
+    if len(declined) < model_answers.MIN_REALIGNMENT_ANSWERS:
         declined = harmful
     answered = [row for row, is_refused in zip(benign, refused[len(harmful) :], strict=True) if not is_refused]
     return ScoringPrompts(kinds.sample_kinds(declined, MAX_HARMFUL), answered, benign)

@@ -95,13 +95,13 @@ def show_comparison(comparison: Comparison) -> "Iterator[RenderableType]":
 
 def show_pairs(comparison: Comparison, labels: Labels) -> "Iterator[RenderableType]":
     """Show the paired comparison, categories and kinds, and what is not paired."""
-    limit = comparison.verdict is not None
+    has_limit = comparison.verdict is not None
     pairs = [
-        (row.name, row.only_before, row.only_after, row.p_value, row.rise, row.rise_bound, *((row.limit,) * limit))
+        (row.name, row.only_before, row.only_after, row.p_value, row.rise, row.rise_bound, *((row.limit,) * has_limit))
         for row in paired_rows(comparison)
     ]
     headings = ["Paired by prompt", *(f"Only {_in_text(label)}" for label in labels), "p", "Rise, points", "95 % bound"]
-    yield from build_table([*headings, *(("Limit",) * limit)], pairs)
+    yield from build_table([*headings, *(("Limit",) * has_limit)], pairs)
     names: tuple[GroupName, ...] = ("Category", "Kind")
     for name in names:
         rows = [(row.name, row.first, row.second) for row in group_rows(comparison, name)]
