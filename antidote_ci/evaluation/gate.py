@@ -174,12 +174,10 @@ def describe_shortfall(shortfall: Shortfall, repair: RepairSection) -> str:
     if shortfall.set_name != "harmful prompts":
         is_shared = repair.method == "taylor" or repair.frontier
     share = (1 - prompts.SELECTION_SHARE) * (1 - prompts.SHAPING_SHARE if is_shared else 1)
-    # As in `splits`: the mean number of new prompts in the split is two standard deviations above the missing ones.
-    root = math.sqrt(1 - share) + math.sqrt(1 - share + shortfall.needed - shortfall.n)
-    total = math.ceil((shortfall.n + root**2) / share / 10) * 10
+    total = shortfall.n / share + prompts.rows_to_add(shortfall.needed - shortfall.n, share)
     return (
         f"{shortfall.text} ({measured}; "
-        f"if the shares stay so, about {total:,} {shortfall.set_name} in total would decide)"
+        f"if the shares stay so, about {math.ceil(total / 10) * 10:,} {shortfall.set_name} in total would decide)"
     )
 
 

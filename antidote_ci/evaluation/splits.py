@@ -295,9 +295,8 @@ def _describe_needed(kind: str, triple: SplitTriple, index: int, needed: int) ->
     count = sum(map(len, triple))
     share = prompts.SELECTION_SHARE if index == 1 else 1 - prompts.SELECTION_SHARE
     share *= (1 - prompts.SHAPING_SHARE) if triple[0] else 1
-    # Existing prompts keep their split; the mean number of new ones is two standard deviations above the missing ones.
-    root = math.sqrt(1 - share) + math.sqrt(1 - share + needed - len(triple[index]))
-    return f"provide about {math.ceil((count + root**2 / share) / 10) * 10} {kind} in total (you have {count})"
+    total = count + prompts.rows_to_add(needed - len(triple[index]), share)  # existing prompts keep their split
+    return f"provide about {math.ceil(total / 10) * 10} {kind} in total (you have {count})"
 
 
 def _describe_sets(
