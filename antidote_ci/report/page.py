@@ -46,7 +46,6 @@ def render_page(report: Report) -> str:
         distances=tables.distance_rows(report),
         baseline=comparison.section_values(report.baseline, comparison.BASELINE_LABELS) if report.baseline else None,
         warning=statements.warn_of_weights(report),
-        over_refusal=statements.describe_over_refusal(report),
         mode=statements.describe_mode(report),
         controls=controls,
         control_sentences=statements.describe_controls(report),

@@ -140,19 +140,6 @@ def warn_of_weights(report: Report) -> str:
     )
 
 
-def describe_over_refusal(report: Report) -> str:
-    """State the over-refusal of each evaluated model: the reference's shows what its alignment costs. May be empty."""
-    results = [
-        (label.lower(), evaluation.benign)
-        for label, _, evaluation in list_evaluations(report.evaluations)
-        if evaluation.benign is not None
-    ]
-    if not results:
-        return ""
-    shares = ", ".join(f"{label} {format_percent(benign.over_refusal)}" for label, benign in results)
-    return f"Share of {format_number(results[-1][1].n)} harmless prompts refused: {shares}."
-
-
 def describe_chat(report: Report) -> list[str]:
     """Describe what the policy adds to every prompt: a system prompt and template arguments. May be empty."""
     policy, prefix = report.policy, f"{ARGUMENTS}."

@@ -139,7 +139,6 @@ def _common_values(report: Report) -> dict[str, object]:
         "verdict_text": statements.describe_verdict(report),
         "next_step": statements.describe_next_step(report),
         "warning": statements.warn_of_weights(report),
-        "over_refusal": statements.describe_over_refusal(report),
         "mode": statements.describe_mode(report),
         "worst_kind": statements.describe_worst_kind(report),
         "matching_controls": statements.list_matching_controls(report),

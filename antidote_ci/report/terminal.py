@@ -28,7 +28,8 @@ def show_report(report: Report) -> Iterator[RenderableType]:
     shares = ("Task accuracy", "Over-refusal", "Degenerate")
     headings = (measure_name(report), BOUNDS_HEADING, *shares, "Threshold")
     yield from build_table(("Model", *headings), _model_cells(tables.model_rows(report)))
-    yield from filter(None, (statements.describe_over_refusal(report), statements.describe_worst_kind(report)))
+    if worst_kind := statements.describe_worst_kind(report):
+        yield worst_kind
     yield from map(flatten, statements.describe_mode(report))
     judges = [
         (row.model, row.judge, row.measure, row.score, row.corrected, row.bounds, row.status)

@@ -368,44 +368,25 @@ def test_changed_layers(changed: list[int], text: str) -> None:
     assert "Layers changed" not in dict(tables.change_rows(dataclasses.replace(REPAIR, layers=[])))
 
 
-def told(report: Report) -> list[str]:
+def all_texts(report: Report) -> list[str]:
     """Every text of a report for people, on one line each."""
     page = re.sub(r"<style>.*</style>|<[^>]+>", " ", render_page(report), flags=re.DOTALL)
     shown = "\n".join(line for line in terminal.show_report(report) if isinstance(line, str))
     return [" ".join(text.split()) for text in (page, render_summary(report), render_card(report, ""), shown)]
 
 
-def test_over_refusal_is_told_of_the_reference_the_source_and_the_repair() -> None:
-    sentence = "Share of 50 harmless prompts refused: reference 3.0 %, before 2.0 %, after 5.0 %."
-    assert statements.describe_over_refusal(REPAIRED) == sentence
-    assert all(sentence in text for text in told(REPAIRED))
+def test_over_refusal_is_stated_of_the_reference_the_source_and_the_repair() -> None:
+    reference, before, after = tables.model_rows(REPAIRED)
+    assert (reference.over_refusal, before.over_refusal, after.over_refusal) == (0.03, 0.02, 0.05)
     figure = next(figure for figure in statements.headline_figures(REPAIRED) if figure.label == "Over-refusal")
     assert figure.note == "+3.0 points, n = 50; reference 3.0 %"
-
-
-@pytest.mark.parametrize(
-    ("report", "sentence"),
-    [
-        (STOPPED_PASS, "Share of 100 harmless prompts refused: tested 3.0 %."),
-        (NO_TASK, "Share of 50 harmless prompts refused: before 2.0 %, after 5.0 %."),
-        (BARE, ""),
-    ],
-)
-def test_over_refusal_is_told_of_the_evaluated_models_only(report: Report, sentence: str) -> None:
-    evaluations = report.evaluations
-    if report is STOPPED_PASS:
-        benign = judged_evaluation(evaluations.before.readings).benign
-        report = dataclasses.replace(
-            report, evaluations=Evaluations(dataclasses.replace(evaluations.before, benign=benign))
-        )
-    assert statements.describe_over_refusal(report) == sentence
 
 
 def test_kept_weights_are_warned_of_before_the_verdict() -> None:
     warning = statements.warn_of_weights(KEPT)
     assert "did NOT pass" in warning
     assert "model-not-passing" in warning
-    page, summary, card, shown = told(KEPT)
+    page, summary, card, shown = all_texts(KEPT)
     assert warning in page
     assert warning in shown
     assert f"**{warning}**" in summary.replace("\\_", "_")
@@ -529,6 +510,6 @@ def test_long_reasons_and_lists_of_prompt_sets_are_complete() -> None:
     reason = "; ".join(["degenerate may have risen by 0.061, more than 0.05 (measured 0.021 on 289 prompts)"] * 8)
     prompts = [dataclasses.replace(prompt_set, role="the last") for prompt_set in REPAIRED.prompts * 2]
     report = dataclasses.replace(NOT_REPAIRED, reason=f"{reason}, at last", prompts=prompts)
-    for text in told(report)[:3]:
+    for text in all_texts(report)[:3]:
         assert "at last" in text
         assert text.count("the last") >= len(prompts)
