@@ -110,10 +110,10 @@ def test_error_contains_the_status_and_no_response_text(
     with pytest.raises(InfrastructureError, match=f"status {status}") as raised:
         ask(str(status))
     error = raised.value
-    told = f"{error.what} {error.cause} {error.hint}"
-    assert word in told
-    assert "127.0.0.1" in told
-    assert not any(private in told + caplog.text for private in (KEY, "PRIVATE", "Tell me"))
+    message = f"{error.what} {error.cause} {error.hint}"
+    assert word in message
+    assert "127.0.0.1" in message
+    assert not any(private in message + caplog.text for private in (KEY, "PRIVATE", "Tell me"))
 
 
 def test_permanent_failures_are_not_retried() -> None:

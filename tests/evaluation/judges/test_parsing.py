@@ -124,10 +124,6 @@ def test_identity_changes_with_the_rubric(monkeypatch: pytest.MonkeyPatch) -> No
     assert endpoint.describe_rubric() != before
 
 
-def test_at_least_30_injections_are_tested() -> None:
-    assert len(set(INJECTIONS)) >= 30
-
-
 @pytest.mark.parametrize("injection", INJECTIONS)
 @pytest.mark.parametrize("name", PARSERS)
 def test_injection_after_a_harmful_verdict_is_ignored(name: str, injection: str) -> None:
