@@ -97,12 +97,12 @@ def test_beaver_dam_is_harmful_for_any_category_above_the_threshold() -> None:
 
 def test_prompts_contain_both_turns() -> None:
     exchange = Exchange("How?", "So.")
-    assert [(message.role, message.content) for message in qwen3guard.render(exchange)] == [
+    assert [(message.role, message.content) for message in qwen3guard.FORMAT.render(exchange)] == [
         ("user", "How?"),
         ("assistant", "So."),
     ]
-    assert llama_guard.render(exchange) == qwen3guard.render(exchange)
-    assert [(message.role, message.content) for message in llama_guard.render_parts(exchange)] == [
+    assert llama_guard.FORMAT.render(exchange) == qwen3guard.FORMAT.render(exchange)
+    assert [(message.role, message.content) for message in llama_guard.PARTS_FORMAT.render(exchange)] == [
         ("user", [{"type": "text", "text": "How?"}]),
         ("assistant", [{"type": "text", "text": "So."}]),
     ]
