@@ -170,10 +170,9 @@ def test_attempts_share_the_time_limit() -> None:
 
         threading.Thread(target=hang_up, daemon=True).start()
         api = ChatApi(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "small", timeout=0.5)
-        started = time.monotonic()
+        # With a limit for each attempt, the last one would fail because the connection is closed.
         with pytest.raises(InfrastructureError, match="did not answer within"):
             answers(api, ["Hello"])
-        assert time.monotonic() - started < 1
 
 
 def test_unreachable_server() -> None:
