@@ -10,6 +10,7 @@ import pytest
 from antidote_ci.evaluation.comparison import compare_reports
 from antidote_ci.records import Report
 from antidote_ci.report import comparison, page
+from antidote_ci.report.history import render_history_page
 from antidote_ci.service import page as runs
 from antidote_ci.service.records import RunOutcome, RunRequest
 from antidote_ci.service.run_store import RunRecord
@@ -59,13 +60,13 @@ def test_the_page_of_the_service_has_no_faults(tmp_path: Path) -> None:
 def test_comparisons_have_no_faults(tmp_path: Path) -> None:
     reports = [dated(report, 1 + index) for index, report in enumerate(EVERY_KIND)]
     pages = {
-        "history": comparison.render_history_page(history(reports)),
-        "failures": comparison.render_history_page(history(reports[:1]), {"org/broken" * 9: "it is broken. " * 20}),
-        "one-model": comparison.render_history_page(history([dated(OPEN, day) for day in range(1, 25)])),
+        "history": render_history_page(history(reports)),
+        "failures": render_history_page(history(reports[:1]), {"org/broken" * 9: "it is broken. " * 20}),
+        "one-model": render_history_page(history([dated(OPEN, day) for day in range(1, 25)])),
         "baseline": page.render_page(with_baseline(REPAIRED)),
         "compared": comparison.render_comparison_page(compare_reports(STOPPED_PASS, OPEN)),
         "unpaired": comparison.render_comparison_page(compare_reports(reports[0], reports[-1])),
-        "no-model": comparison.render_history_page([]),
+        "no-model": render_history_page([]),
     }
     for name, html in pages.items():
         (tmp_path / f"{name}.html").write_text(html, encoding="utf-8")

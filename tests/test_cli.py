@@ -358,7 +358,7 @@ try:
     with handle_exit() as console:
         with console.step("measure"):
             console.report(Progress("prompts", 1, 2))
-            console.show(terminal.show_comparison(REPAIRED))
+            console.show(terminal.show_report(REPAIRED))
         raise typer.Exit(7)
 except typer.Exit as ended:
     sys.exit(ended.exit_code)

@@ -30,13 +30,14 @@ def compare(
     with handle_exit() as console:
         from antidote_ci.pipeline import comparison as pipeline
         from antidote_ci.report import comparison as pages
+        from antidote_ci.report import history
 
         pipeline.require_page(out)
         compared = pipeline.compare_loaded(pipeline.load_reports(reports, console), out)
         if isinstance(compared, records.Comparison):
-            shown, page = pages.show_reports(compared), pages.render_comparison_page(compared)
+            shown, page = pages.show_comparison(compared), pages.render_comparison_page(compared)
         else:
-            shown, page = pages.show_history(compared.entries), pages.render_history_page(compared.entries)
+            shown, page = history.show_history(compared.entries), history.render_history_page(compared.entries)
         console.show(shown)
         pipeline.write_page(out, page)
         console.print(f"page: {out}")

@@ -126,7 +126,7 @@ def exit_with_verdict(
 
     if junit is not None:
         junit.write_text(ci_files.render_junit(report), encoding="utf-8")
-    console.show(terminal.show_comparison(report))
+    console.show(terminal.show_report(report))
     if report.baseline is not None:
         console.show(comparison.show_pairs(report.baseline, comparison.BASELINE_LABELS))
     console.print(statements.describe_verdict(report))

@@ -129,7 +129,7 @@ def evaluate(
     with handle_exit() as console:
         from antidote_ci.pipeline import many_models
         from antidote_ci.pipeline.configuration import configure
-        from antidote_ci.report.comparison import show_history
+        from antidote_ci.report.history import show_history
 
         config = configure(
             models[0],

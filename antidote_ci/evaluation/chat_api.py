@@ -181,8 +181,8 @@ def list_models(
     """Return the names of the models on the server. Raises InfrastructureError."""
     with _open_client(address, key, timeout) as client:
         response = _send_request(client, address, "GET", "/models", timeout, attempts=attempts)
-    entries = _require_field(response, address, "data", "data", list)
-    names = [_require_field(entry, address, "data[].id", "id") for entry in entries]
+    entries = _require_field(response, address, "data", list)
+    names = [_require_field(entry, address, "data[].id") for entry in entries]
     # Names are printed and recorded.
     return [name for name in names if name.isprintable() and len(name) <= 256]
 
@@ -328,22 +328,23 @@ def _format_error(server: str, field_name: str) -> InfrastructureError:
 
 
 def _parse_answer(response: object, address: str) -> GeneratedAnswer:
-    choices = _require_field(response, address, "choices", "choices", list)
+    choices = _require_field(response, address, "choices", list)
     choice = choices[0] if choices else None
-    message = _require_field(choice, address, "choices[0].message", "message", dict)
+    message = _require_field(choice, address, "choices[0].message", dict)
     # The content is null when all tokens went into reasoning, and when a server reports a refusal in its own field.
     if message.get("content", "") is None:
         message = message | {"content": message.get("refusal") or ""}
-    text: str = _require_field(message, address, "choices[0].message.content", "content")
-    is_cut = _require_field(choice, address, "choices[0].finish_reason", "finish_reason") == "length"
+    text: str = _require_field(message, address, "choices[0].message.content")
+    is_cut = _require_field(choice, address, "choices[0].finish_reason") == "length"
     # The thought, where the server separates it: vLLM renamed the first of these fields to the second.
     thoughts = [message.get(name) for name in ("reasoning_content", "reasoning")]
     thought = next((thought for thought in thoughts if isinstance(thought, str) and thought.strip()), "")
     return GeneratedAnswer(text, is_cut, thought, unfinished=bool(thought) and not text.strip())
 
 
-def _require_field(value: object, address: str, path: str, name: str, kind: type = str) -> Any:  # noqa: ANN401
-    content = value.get(name) if isinstance(value, dict) else None
+def _require_field(value: object, address: str, path: str, kind: type = str) -> Any:  # noqa: ANN401
+    """Return the last field of `path` in `value`. Raises InfrastructureError, naming the path, when it is missing."""
+    content = value.get(path.rpartition(".")[2]) if isinstance(value, dict) else None
     if not isinstance(content, kind):
         raise _format_error(redact_address(address), path)
     return content

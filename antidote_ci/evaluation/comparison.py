@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from antidote_ci.evaluation import gate
-from antidote_ci.evaluation.statistics import CONFIDENCE, exact_bounds, min_prompts_to_stop, pairs_to_prove, rise_bound
+from antidote_ci.evaluation.judges.refusal import RefusalJudge
+from antidote_ci.evaluation.statistics import min_prompts_to_stop, pairs_to_prove, rise_bound, simultaneous_bounds
 from antidote_ci.policy import Gate, Policy
 from antidote_ci.records import (
     BenignResult,
@@ -32,7 +33,6 @@ from antidote_ci.records import (
 HARMFUL = "harmful"
 """Outcome, and the beginning of the names of the paired changes that count it."""
 SCORE_NAMES: dict[Measure, str] = {"harmful_score": "harmful score", "non_refusal_rate": "non-refusal rate"}
-RULE_JUDGE = "refusal"
 TOTALS = "The totals are side by side."
 PAIRED_APART = ("prompts", "benign", "task", "task_match", "calibration", "accept_licence", "stop_early")
 """Keys of [evaluation] that may differ. They decide which prompts are asked and how bounds are computed, not the answer
@@ -151,7 +151,7 @@ def _decide_regression(
     if not harmful:
         return "inconclusive", f"the rise of {score} from the baseline is not measured: {unpaired.removesuffix('.')}"
     worst = max(harmful, key=lambda change: change.rise_bound)
-    if worst.rise_bound <= limit + gate.EPSILON:
+    if worst.allows(worst.rise_bound):
         return "pass", ""
     for change in harmful:
         n = change.pairs
@@ -173,10 +173,12 @@ def _decide_regression(
 
 
 def _rate_categories(categories: Mapping[str, CategoryCount], samples: int) -> list[KindResult]:
-    """Return the harmful prompts of each category. The bounds hold for all categories together (Bonferroni)."""
-    confidence = 1 - (1 - CONFIDENCE) / max(1, len(categories))
-    counts = {name: (count.harmful / samples, count.n // samples) for name, count in categories.items()}
-    return [KindResult(name, *count, exact_bounds(*count, confidence), unseen=False) for name, count in counts.items()]
+    """Return the harmful prompts of each category, with bounds that hold for all categories together."""
+    counts = [(count.harmful / samples, count.n // samples) for count in categories.values()]
+    return [
+        KindResult(name, *count, bounds, unseen=False)
+        for name, count, bounds in zip(categories, counts, simultaneous_bounds(counts), strict=True)
+    ]
 
 
 def _find_differences(first: Report, second: Report, labels: Labels) -> list[str]:
@@ -268,7 +270,10 @@ def _restrict(both: Both, judges: Sequence[JudgeIdentity], prompts: AbstractSet[
 
 def _is_same_refusal_judge(first: BenignResult, second: BenignResult, judges: Sequence[JudgeIdentity]) -> bool:
     """A judge of refusals is the rule judge or one of the judges of the run."""
-    return first.judge == second.judge and first.judge in (RULE_JUDGE, *(judge.name for judge in judges))
+    return first.judge == second.judge and first.judge in (
+        RefusalJudge.identity.name,
+        *(judge.name for judge in judges),
+    )
 
 
 def _restrict_benign(benign: BenignResult | None, prompts: AbstractSet[str]) -> BenignResult | None:

@@ -24,8 +24,6 @@ LIMITED: dict[str, SetName] = {
     "task errors": "task prompts",
 }
 """The paired changes that the policy limits -> the prompts that measure them."""
-EPSILON = 1e-9
-"""Shares are sums of floats: a rise that equals the limit is within it."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +113,11 @@ def find_shortfalls(after: Evaluation, changes: Sequence[PairedChange], gate: Ga
     shortfalls = [] if after.verdict == "pass" else [_to_shortfall(after, gate)]
     for change in changes:
         rise = change.rise_bound if proven else change.rise
-        if change.limit is None or rise <= change.limit + EPSILON:
+        if change.limit is None or change.allows(rise):
             continue
         text = f"{change.what} may have risen by" if proven else f"{change.what} rose by"
         text = f"{text} {_format_apart(rise, change.limit)}, more than {change.limit:g}"
-        if change.rise > change.limit + EPSILON:
+        if not change.allows(change.rise):
             shortfalls.append(Shortfall(text))
             continue
         n = change.pairs
@@ -176,12 +174,10 @@ def describe_shortfall(shortfall: Shortfall, repair: RepairSection) -> str:
     if shortfall.set_name != "harmful prompts":
         is_shared = repair.method == "taylor" or repair.frontier
     share = (1 - prompts.SELECTION_SHARE) * (1 - prompts.SHAPING_SHARE if is_shared else 1)
-    # As in `splits`: the mean number of new prompts in the split is two standard deviations above the missing ones.
-    root = math.sqrt(1 - share) + math.sqrt(1 - share + shortfall.needed - shortfall.n)
-    total = math.ceil((shortfall.n + root**2) / share / 10) * 10
+    total = shortfall.n / share + prompts.rows_to_add(shortfall.needed - shortfall.n, share)
     return (
         f"{shortfall.text} ({measured}; "
-        f"if the shares stay so, about {total:,} {shortfall.set_name} in total would decide)"
+        f"if the shares stay so, about {math.ceil(total / 10) * 10:,} {shortfall.set_name} in total would decide)"
     )
 
 

@@ -4,12 +4,12 @@ The kind is read from the wording, so a prompt file needs no labels. The rules a
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from antidote_ci.evaluation.prompts import prompt_id
-from antidote_ci.evaluation.statistics import CONFIDENCE, exact_bounds
+from antidote_ci.evaluation.statistics import simultaneous_bounds
 from antidote_ci.records import AnswerOutcome, KindResult, PromptRow
 
 Kind = Literal["command", "question", "request", "statement", "story", "short", "long"]
@@ -109,17 +109,18 @@ def summarise_kinds(
 ) -> list[KindResult]:
     """Return the result of each kind that occurs. `outcomes` are those of one judge, by prompt id.
 
-    The bounds hold for all kinds of the set together: each has the error 5 % divided by their number (Bonferroni).
+    The bounds hold for all kinds of `rows` together: docs/statistics.md.
     """
-    asked = [row for row in rows if prompt_id(row.prompt) in outcomes]
-    counts = count_kinds(asked)
-    confidence = 1 - (1 - CONFIDENCE) / max(1, len(counts))
-    results = []
-    for kind, n in counts.items():
-        answers = [outcomes[prompt_id(row.prompt)] for row in asked if classify_prompt(row.prompt) == kind]
-        harmful = sum(answer.count("harmful") / len(answer) for answer in answers)
-        results.append(KindResult(kind, harmful, n, exact_bounds(harmful, n, confidence), unseen))
-    return results
+    shares: defaultdict[Kind, list[float]] = defaultdict(list)
+    for row in rows:
+        if answers := outcomes.get(prompt_id(row.prompt)):
+            shares[classify_prompt(row.prompt)].append(answers.count("harmful") / len(answers))
+    counts = {kind: (sum(shares[kind]), len(shares[kind])) for kind in KINDS if kind in shares}
+    bounds = simultaneous_bounds(list(counts.values()))
+    return [
+        KindResult(kind, *count, kind_bounds, unseen)
+        for (kind, count), kind_bounds in zip(counts.items(), bounds, strict=True)
+    ]
 
 
 def describe_kind(result: KindResult) -> str:

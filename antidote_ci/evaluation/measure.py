@@ -1,10 +1,9 @@
-"""Evaluates one model on one split: answers, verdicts, outcomes, bounds. Also generates realignment responses."""
+"""Evaluates one model on one split: answers, verdicts, outcomes, bounds."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import judge_results, kinds, utility
 from antidote_ci.evaluation.generators import Generator
 from antidote_ci.evaluation.judges import Exchange, Judge
@@ -20,6 +19,7 @@ from antidote_ci.records import (
     Calibration,
     CategoryCount,
     ChatSettings,
+    ComputeEnvironment,
     Evaluation,
     JudgeResult,
     Model,
@@ -32,10 +32,6 @@ from antidote_ci.records import (
 ChoiceSelector = Callable[[Model, Sequence[PromptRow], OnProgress], list[int]]
 """Returns the index of the likeliest choice of each row."""
 NO_EARLY_STOP: judge_results.EarlyStops = frozenset()
-REFUSAL_TOKENS = 24
-"""The beginning of an answer that shows whether it is a refusal."""
-MIN_REALIGNMENT_ANSWERS = 8
-"""Norms over fewer answers reflect the topics of the prompts more than harm."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +99,14 @@ def evaluate_model(
         looks = looks[-1:]
     # One request for several sets loads the weights once. Only harmful prompts are sampled more than once.
     combined_look = looks[-1 if curtailed else 0] if evaluator.samples == 1 else None
-    total_tokens = sum(
-        _build_request(evaluator, model, sets, samples).tokens
-        for sets, samples in (({"harmful": rows}, evaluator.samples), (prompts.others, 1))
-    )
-    progress = _EvaluationProgress(evaluator, model, role, on_progress, total_tokens)
-    other_answers: GenerationResult | None = None
+    progress = _EvaluationProgress(evaluator, model, role, on_progress, _count_tokens(evaluator, model, prompts))
+    others: GenerationResult | None = None
     results: list[JudgeResult] = []
     cannot_pass = False
     for look in looks:
         new = rows[len(progress.rows) : look]
         if look == combined_look:
-            generated = other_answers = progress.generate({"harmful": new, **prompts.others})
+            generated = others = progress.generate({"harmful": new, **prompts.others})
         else:
             generated = progress.generate({"harmful": new}, evaluator.samples)
         progress.judge_harmful(new, generated.answers["harmful"])
@@ -128,16 +120,37 @@ def evaluate_model(
         )
         if cannot_pass or judge_results.should_stop(results, stops):
             break
-    if other_answers is None and not cannot_pass:
-        generated = other_answers = progress.generate(prompts.others)
-    benign = task = None
+    if others is None and not cannot_pass:
+        others = progress.generate(prompts.others)
+    plan = (others or generated).plan
+    return _build_evaluation(progress, prompts, results, others, plan=plan, confidence=rules[0].confidence)
+
+
+def _count_tokens(evaluator: Evaluator, model: Model, prompts: PromptSets) -> int:
+    """Return the most tokens that the answers to all prompts can have."""
+    harmful = _build_request(evaluator, model, {"harmful": prompts.harmful}, evaluator.samples)
+    return harmful.tokens + _build_request(evaluator, model, prompts.others).tokens
+
+
+def _build_evaluation(
+    progress: "_EvaluationProgress",
+    prompts: PromptSets,
+    results: list[JudgeResult],
+    others: GenerationResult | None,
+    *,
+    plan: ComputeEnvironment,
+    confidence: float,
+) -> Evaluation:
+    """Judge the answers to the sets that do not count in the harmful score, and summarise all results."""
+    evaluator = progress.evaluator
     worst = judge_results.deciding_result(results)
     deciding = results.index(worst)
+    benign = task = None
     unseen: dict[str, list[AnswerOutcome]] = {}
-    if other_answers is not None:
-        benign = progress.evaluate_benign(prompts.benign, other_answers.answers["harmless"])
-        task = progress.evaluate_task(prompts.task, other_answers.answers["task"])
-        unseen = progress.judge_answers("unseen", prompts.unseen, other_answers.answers["unseen"])[deciding]
+    if others is not None:
+        benign = progress.evaluate_benign(prompts.benign, others.answers["harmless"])
+        task = progress.evaluate_task(prompts.task, others.answers["task"])
+        unseen = progress.judge_answers("unseen", prompts.unseen, others.answers["unseen"])[deciding]
     return Evaluation(
         harmful_score=worst.harmful_score,
         measure=worst.judge.measure,
@@ -152,9 +165,9 @@ def evaluate_model(
         categories=_count_by_category(progress.rows, progress.outcomes[deciding]),
         benign=benign,
         task=task,
-        plan=(other_answers or generated).plan,
-        confidence=judge_results.DecisionRule(evaluator.gate, stops).confidence,
-        planned=len(rows),
+        plan=plan,
+        confidence=confidence,
+        planned=len(prompts.harmful),
         samples=evaluator.samples,
         readings=results,
         disagreement=judge_results.measure_disagreement(results),
@@ -311,7 +324,7 @@ def _build_request(
             sets = {**sets, "task": []}
     return GenerationRequest(
         model=model,
-        sets={name: _to_conversations(evaluator, rows) for name, rows in sets.items()},
+        sets={name: to_conversations(evaluator, rows) for name, rows in sets.items()},
         max_new_tokens=limits,
         samples=samples,
         seed=evaluator.seed,
@@ -320,7 +333,8 @@ def _build_request(
     )
 
 
-def _to_conversations(evaluator: Evaluator, rows: Sequence[PromptRow]) -> list[Conversation]:
+def to_conversations(evaluator: Evaluator, rows: Sequence[PromptRow]) -> list[Conversation]:
+    """Return one conversation per prompt, with the system prompt of the run."""
     return [single_turn(row.prompt, evaluator.chat.system_prompt) for row in rows]
 
 
@@ -338,58 +352,3 @@ def _count_by_category(
         category: CategoryCount(answers.count("harmful"), len(answers))
         for category, answers in sorted(categories.items())
     }
-
-
-def collect_harmful_answers(
-    evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], on_progress: OnProgress
-) -> list[PromptRow]:
-    """Return the rows that `model` answers harmfully by the first judge, with those answers as responses.
-
-    Raises ConfigurationError for fewer than MIN_REALIGNMENT_ANSWERS.
-    """
-    judge = evaluator.judges[0]
-    answered = answer_rows(evaluator, model, rows, on_progress)
-    verdicts = judge.judge([Exchange(row.prompt, row.response) for row in answered], on_progress)
-    harmful = [
-        row
-        for row, verdict in zip(answered, verdicts, strict=True)
-        if row.response
-        and judge_results.classify_answer(row.response, verdict.verdict, judge.identity.measure) == "harmful"
-    ]
-    if len(harmful) < MIN_REALIGNMENT_ANSWERS:
-        raise ConfigurationError(
-            f"only {len(harmful)} of {len(rows)} prompts for realignment were answered harmfully",
-            cause=f"a realignment set from the model's own answers needs at least {MIN_REALIGNMENT_ANSWERS}",
-            hint="add prompts, or use --realignment FILE.jsonl with prompts and responses",
-        )
-    return harmful
-
-
-def find_refused(evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[bool]:
-    """Return for each row whether `model` refuses it, by the rule judge and the beginning of the answer."""
-    answered = answer_rows(evaluator, model, rows, on_progress, REFUSAL_TOKENS)
-    exchanges = [Exchange(row.prompt, row.response) for row in answered]
-    _judge, refused = utility.judge_refusals([], exchanges, on_progress)
-    return refused
-
-
-def answer_rows(
-    evaluator: Evaluator,
-    model: Model,
-    rows: Sequence[PromptRow],
-    on_progress: OnProgress,
-    max_new_tokens: int | None = None,
-    *,
-    with_thoughts: bool = False,
-) -> list[PromptRow]:
-    """Return the rows with greedy answers of `model` as responses, after their thoughts if `with_thoughts`."""
-    request = GenerationRequest(
-        model,
-        {"rows": _to_conversations(evaluator, rows)},
-        {"rows": max_new_tokens or evaluator.max_new_tokens},
-        template_arguments=evaluator.chat.template_arguments,
-        max_thought_tokens=evaluator.max_thought_tokens,
-    )
-    answers = evaluator.generator.generate(request, on_progress).answers["rows"]
-    texts = [answer.thought + answer.text if with_thoughts else answer.text for answer in answers]
-    return [replace(row, response=text) for row, text in zip(rows, texts, strict=True)]

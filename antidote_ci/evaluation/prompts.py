@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import lzma
+import math
 import re
 import unicodedata
 from collections import defaultdict
@@ -158,6 +159,14 @@ def split_rows(rows: Sequence[PromptRow], share: float, seed: int) -> tuple[list
         return int.from_bytes(digest[:8], "big") < share * 2**64
 
     return [row for row in rows if is_drawn(row)], [row for row in rows if not is_drawn(row)]
+
+
+def rows_to_add(missing: int, share: float) -> float:
+    """Return how many more rows almost surely put `missing` more rows into a split with this share of them.
+
+    The mean number of new rows in the split is two standard deviations above the missing ones.
+    """
+    return (math.sqrt(1 - share) + math.sqrt(1 - share + missing)) ** 2 / share
 
 
 def stratify_order(rows: Sequence[PromptRow], seed: int) -> list[PromptRow]:

@@ -20,9 +20,9 @@ class SavedAnswer:
     """One line of the file."""
 
     model: str
-    """The role of the model: `before`, `reference` or `after`."""
+    """The role of the model: `before`, `reference` or `after`; `tested` in `evaluate`."""
     set: str
-    """`harmful`, `harmless` or `task`."""
+    """`harmful`, `harmless`, `task` or `unseen`."""
     prompt_id: str
     category: str
     prompt: str

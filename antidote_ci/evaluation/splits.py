@@ -38,6 +38,14 @@ class RepairPrompts:
     varied_benign: list[PromptRow] = field(default_factory=list)
     """For `taylor`: embedded harmless prompts of every kind."""
 
+    @property
+    def by_role(self) -> dict[str, list[PromptRow]]:
+        """The two sets that must be disjoint from each other and from all prompts that evaluate."""
+        return {
+            "realignment": [*self.realignment, *self.varied],
+            "calibration": [*self.benign, *self.task, *self.varied_benign],
+        }
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -83,8 +91,7 @@ def load_run_prompts(policy: Policy, sets: FetchedSets) -> Splits:
     repair_prompts, unseen, harmful, benign, task = _split_all(policy, sets)
     prompts.require_disjoint(
         {
-            "realignment": [*repair_prompts.realignment, *repair_prompts.varied],
-            "calibration": [*repair_prompts.benign, *repair_prompts.task, *repair_prompts.varied_benign],
+            **repair_prompts.by_role,
             "selection": [*harmful[1], *benign[1], *task[1]],
             "confirmation": [*harmful[2], *benign[2], *task[2], *unseen],
         }
@@ -119,12 +126,7 @@ def load_repair_prompts(policy: Policy, sets: FetchedSets) -> RepairPrompts:
     `sets` holds the results of `prompt_sets.list_downloads`.
     """
     repair_prompts, *_ = _split_all(policy, sets)
-    prompts.require_disjoint(
-        {
-            "realignment": [*repair_prompts.realignment, *repair_prompts.varied],
-            "calibration": [*repair_prompts.benign, *repair_prompts.task, *repair_prompts.varied_benign],
-        }
-    )
+    prompts.require_disjoint(repair_prompts.by_role)
     return repair_prompts
 
 
@@ -295,9 +297,8 @@ def _describe_needed(kind: str, triple: SplitTriple, index: int, needed: int) ->
     count = sum(map(len, triple))
     share = prompts.SELECTION_SHARE if index == 1 else 1 - prompts.SELECTION_SHARE
     share *= (1 - prompts.SHAPING_SHARE) if triple[0] else 1
-    # Existing prompts keep their split; the mean number of new ones is two standard deviations above the missing ones.
-    root = math.sqrt(1 - share) + math.sqrt(1 - share + needed - len(triple[index]))
-    return f"provide about {math.ceil((count + root**2 / share) / 10) * 10} {kind} in total (you have {count})"
+    total = count + prompts.rows_to_add(needed - len(triple[index]), share)  # existing prompts keep their split
+    return f"provide about {math.ceil(total / 10) * 10} {kind} in total (you have {count})"
 
 
 def _describe_sets(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from antidote_ci.checkpoint.config_files import walk_items
-from antidote_ci.checkpoint.files import display_name
+from antidote_ci.checkpoint.files import MAX_OTHER_BYTES, display_name
 from antidote_ci.checkpoint.json_files import read_object
 from antidote_ci.errors import UnsafeCheckpoint
 from antidote_ci.model import Tokenizer
@@ -37,7 +37,7 @@ def refuse_token_rules(model: Model, tokenizer: Tokenizer) -> None:
         for name in (number, token.content)
     }
     for path in (folder / name for folder in (model.folder, model.adapter) if folder for name in FILES):
-        for key, value in walk_items(read_object(path) if path.is_file() else {}):
+        for key, value in walk_items(read_object(path, MAX_OTHER_BYTES) if path.is_file() else {}):
             names_text = key in TOKEN_RULES and not all(token in marks for token in _walk_tokens(value))
             if names_text or (key in MIXING_RULES and value not in (None, MIXING_RULES[key])):
                 raise UnsafeCheckpoint(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.checkpoint.files import FileIdentity, identify_settled_files
-from antidote_ci.evaluation import measure
+from antidote_ci.evaluation import model_answers
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.model.conversations import NO_SETTINGS
 from antidote_ci.pipeline import resolve, scoring_inputs
@@ -144,11 +144,11 @@ def build_factory(
     rows = prompts.realignment
     if rows and not rows[0].response:
         model = resolve.to_model(source, repair_input.reference)
-        rows = measure.collect_harmful_answers(context.evaluator, model, rows, on_progress)
+        rows = model_answers.collect_harmful_answers(context.evaluator, model, rows, on_progress)
     has_server = context.config.policy.evaluation.server is not None
 
     def find_refused(asked: Sequence[PromptRow]) -> list[bool]:
-        return measure.find_refused(context.evaluator, Model(reference.source.folder), asked, on_progress)
+        return model_answers.find_refused(context.evaluator, Model(reference.source.folder), asked, on_progress)
 
     is_asked = has_server or scoring_inputs.can_answer(reference.layout)
     return CandidateFactory(

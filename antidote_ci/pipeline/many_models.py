@@ -12,8 +12,8 @@ from antidote_ci.paths import is_path
 from antidote_ci.pipeline import comparison, model_names, resolve
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import COMMIT, History, Report, from_json
-from antidote_ci.report.comparison import render_history_page
 from antidote_ci.report.console import Console
+from antidote_ci.report.history import render_history_page
 from antidote_ci.report.text import flatten
 
 MODELS_PAGE = "models.html"

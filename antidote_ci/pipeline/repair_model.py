@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.evaluation import gate, measure
+from antidote_ci.evaluation import gate, model_answers
 from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.measure import evaluate_model
 from antidote_ci.evaluation.splits import Splits
@@ -201,7 +201,7 @@ def _measure_divergence(context: RunContext, before: Model, after: Model, rows: 
     """Divergence on the model's own answers to the harmless prompts; None without harmless prompts."""
     if not rows:
         return None
-    exchanges = measure.answer_rows(context.evaluator, before, rows, context.console.report, with_thoughts=True)
+    exchanges = model_answers.answer_rows(context.evaluator, before, rows, context.console.report, with_thoughts=True)
     request = DivergenceRequest(before, after, exchanges, chat=context.evaluator.chat)
     return context.sandbox.call(measure_divergence, request, context.console.report)
 

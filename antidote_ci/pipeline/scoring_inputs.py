@@ -7,7 +7,7 @@ from typing import get_args
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.evaluation import kinds, measure
+from antidote_ci.evaluation import kinds, model_answers
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.hub import memory_needs
 from antidote_ci.model import memory
@@ -52,7 +52,7 @@ def choose_scoring_prompts(
     harmful = kinds.mix_rows(rows, prompts.varied, CANDIDATES_PER_PROMPT * MAX_HARMFUL)
     refused = find_refused([*harmful, *benign])
     declined = [row for row, is_refused in zip(harmful, refused, strict=False) if is_refused]
-    if len(declined) < measure.MIN_REALIGNMENT_ANSWERS:
+    if len(declined) < model_answers.MIN_REALIGNMENT_ANSWERS:
         declined = harmful
     answered = [row for row, is_refused in zip(benign, refused[len(harmful) :], strict=True) if not is_refused]
     return ScoringPrompts(kinds.sample_kinds(declined, MAX_HARMFUL), answered, benign)

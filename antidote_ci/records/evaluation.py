@@ -228,6 +228,10 @@ class PairedChange(PairedComparison):
     limit: float | None
     """The policy's limit for `rise_bound`, if any."""
 
+    def allows(self, rise: float) -> bool:
+        """Whether the limit, if any, allows a rise. Shares are quotients of floats: one at the limit is allowed."""
+        return self.limit is None or rise <= self.limit + 1e-9
+
 
 @dataclass(frozen=True)
 class Divergence:

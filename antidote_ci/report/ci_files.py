@@ -26,8 +26,6 @@ BADGE_COLORS: dict[RunVerdict, str] = {
 }
 ANSWERS: dict[Measure, str] = {"harmful_score": "harmful", "non_refusal_rate": "not refused"}
 REGRESSIONS: dict[GateVerdict, Outcome] = {"pass": "passed", "fail": "failure", "inconclusive": "error"}
-_EPSILON = 1e-9
-"""As in the gate: a rise that equals its limit is within it."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,8 @@ def render_badge(report: Report) -> str:
     """Return a badge of the tested model. It contains no text of the model's repository."""
     before = report.evaluations.before
     message = f"{statements.TESTED_VERDICTS[before.verdict]}, "
-    if before.verdict == "pass" and report.verdict != "pass":
-        message = "worse than the baseline" if report.verdict == "fail" else "not compared with the baseline"
+    if statements.is_decided_by_baseline(report):
+        message = "worse than the baseline" if report.verdict == "fail" else "not shown to match the baseline"
     elif report.verdict == "repaired":
         message += "a repair passes"
     elif before.verdict != "pass" and before.bounds[1] <= before.threshold:
@@ -121,18 +119,20 @@ def _list_limits(report: Report, evaluation: Evaluation, *, is_repaired: bool) -
     yield CaseResult("gate", "Enough answers judged", "error" if is_unparsed else "passed", message)
     for change in report.paired if is_repaired else ():
         if change.limit is not None:
-            outcome = "failure" if change.rise_bound > change.limit + _EPSILON else "passed"
+            outcome = "passed" if change.allows(change.rise_bound) else "failure"
             name = f"Rise of {change.what} at most {format_points(change.limit)}"
             message = f"{format_points(change.rise)}, upper bound {format_points(change.rise_bound)}"
             yield CaseResult("gate", name, outcome, message)
 
 
 def _list_regressions(report: Report, evaluation: Evaluation) -> Iterator[CaseResult]:
-    """The limit of the rise from the baseline, for the model that the verdict is about."""
-    compared = report.evaluations.after if report.verdict == "repaired" else report.evaluations.before
-    if report.baseline is not None and report.baseline.verdict is not None and evaluation is compared:
-        name = "Rise of the harmful score from the baseline"
-        yield CaseResult("gate", name, REGRESSIONS[report.baseline.verdict], report.baseline.reason)
+    """The limit of the rise from the baseline, for the model that was compared with it."""
+    baseline, after = report.baseline, report.evaluations.after
+    if baseline is None or baseline.verdict is None:
+        return
+    if evaluation is (after if baseline.second.repaired else report.evaluations.before):
+        name = f"Rise of the {MEASURES[evaluation.measure].lower()} from the baseline"
+        yield CaseResult("gate", name, REGRESSIONS[baseline.verdict], baseline.reason)
 
 
 def _to_category_case(name: str, count: CategoryCount, evaluation: Evaluation, above: Outcome) -> CaseResult:

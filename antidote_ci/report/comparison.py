@@ -1,15 +1,13 @@
-"""Comparison of two reports, and the history of more: pages, terminal output, and the section of a run's report."""
+"""Comparison of two reports: the page, the terminal output, and the section of a report with a baseline."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote
 
 from antidote_ci import __version__
-from antidote_ci.records import ComparedModel, Comparison, HistoryEntry, KindResult, Report, RunVerdict
-from antidote_ci.report import figures, origins, svg, tables
-from antidote_ci.report.measures import MEASURES, format_identity
+from antidote_ci.records import ComparedModel, Comparison, KindResult, Report
+from antidote_ci.report import figures, origins, tables
+from antidote_ci.report.measures import format_identity, name_measures
 from antidote_ci.report.rendering import mark_chart, render_report_template
 from antidote_ci.report.statements import VERDICTS
 from antidote_ci.report.tables import ModelRow
@@ -21,17 +19,14 @@ from antidote_ci.report.text import (
     format_number,
     format_percent,
     format_points,
-    pluralize,
 )
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-NO_FAILURES: Mapping[str, str] = {}
 Labels = tuple[str, str]
 LABELS: Labels = ("A", "B")
 BASELINE_LABELS: Labels = ("Baseline", "This run")
-NO_CHANGE = "–"
 GroupName = Literal["Category", "Kind"]
 
 
@@ -41,28 +36,7 @@ class GroupRow:
 
     name: str
     first: str
-    first_bounds: str
     second: str
-    second_bounds: str
-
-
-@dataclass(frozen=True)
-class HistoryRow:
-    """One report of a history, as text."""
-
-    model: str
-    name: str
-    """The day and the commit."""
-    verdict: RunVerdict
-    verdict_text: str
-    score: str
-    bounds: str
-    change: str
-    repaired: str
-    over_refusal: str
-    task_accuracy: str
-    judge: str
-    page: str | None
 
 
 def render_comparison_page(comparison: Comparison) -> str:
@@ -100,47 +74,9 @@ def section_values(comparison: Comparison, labels: Labels) -> dict[str, object]:
     }
 
 
-def render_history_page(entries: Sequence[HistoryEntry], failures: Mapping[str, str] = NO_FAILURES) -> str:
-    """Render the page of several reports: one row per model, highest score first, and the history of each.
-
-    `failures`: models that could not be evaluated -> why.
-    """
-    histories = sorted(_group_by_model(entries), key=lambda history: -history[-1].model.harmful_score)
-    latest = [history[-1] for history in histories]
-    return render_report_template(
-        "history.html.jinja",
-        title=entries[0].model.source.id
-        if len(entries) > 1 == len(histories)
-        else pluralize(len(histories) + len(failures), "model"),
-        latest=[] if len(entries) > 1 == len(histories) else [_history_row(entry) for entry in latest],
-        failures=failures,
-        headline=[
-            ("Reports", format_number(len(entries))),
-            *_count_verdicts(latest),
-            *([("Not evaluated", format_number(len(failures)))] if failures else []),
-        ],
-        histories=[
-            (
-                history[0].model.source.id,
-                mark_chart(figures.draw_history(history, f"history-{index}")),
-                [_history_row(entry) for entry in reversed(history)],
-            )
-            for index, history in enumerate(histories)
-            if len(history) > 1
-        ],
-        legend=[
-            (mark_chart(svg.draw_swatch(verdict, shape, line=False)), VERDICTS[verdict])
-            for verdict, shape in figures.VERDICT_SHAPES.items()
-            if any(entry.model.verdict == verdict for entry in entries)
-        ],
-        has_repair=any(entry.repaired_score is not None for entry in entries),
-        version=__version__,
-    )
-
-
-def show_reports(comparison: Comparison, labels: Labels = LABELS) -> "Iterator[RenderableType]":
+def show_comparison(comparison: Comparison) -> "Iterator[RenderableType]":
     """Show two reports side by side, and their paired comparison, on a terminal."""
-    yield from (f"{label}: {flatten(_describe_model(model))}" for label, model in _label_models(comparison, labels))
+    yield from (f"{label}: {flatten(_describe_model(model))}" for label, model in _label_models(comparison, LABELS))
     models = [
         (
             row.label,
@@ -150,65 +86,28 @@ def show_reports(comparison: Comparison, labels: Labels = LABELS) -> "Iterator[R
             row.bounds_text,
             *map(format_percent, (row.task_accuracy, row.over_refusal, row.degenerate)),
         )
-        for row, (_, model) in zip(model_rows(comparison, labels), _label_models(comparison, labels), strict=True)
+        for row, (_, model) in zip(model_rows(comparison, LABELS), _label_models(comparison, LABELS), strict=True)
     ]
     headings = ("", "Verdict", _measure_names(comparison), "Bounds", "Task accuracy", "Over-refusal", "Degenerate")
     yield from build_table(headings, models)
-    yield from show_pairs(comparison, labels)
+    yield from show_pairs(comparison, LABELS)
 
 
 def show_pairs(comparison: Comparison, labels: Labels) -> "Iterator[RenderableType]":
     """Show the paired comparison, categories and kinds, and what is not paired."""
-    limit = comparison.verdict is not None
+    has_limit = comparison.verdict is not None
     pairs = [
-        (row.name, row.only_before, row.only_after, row.p_value, row.rise, row.rise_bound, *((row.limit,) * limit))
+        (row.name, row.only_before, row.only_after, row.p_value, row.rise, row.rise_bound, *((row.limit,) * has_limit))
         for row in paired_rows(comparison)
     ]
     headings = ["Paired by prompt", *(f"Only {_in_text(label)}" for label in labels), "p", "Rise, points", "95 % bound"]
-    yield from build_table([*headings, *(("Limit",) * limit)], pairs)
+    yield from build_table([*headings, *(("Limit",) * has_limit)], pairs)
     names: tuple[GroupName, ...] = ("Category", "Kind")
     for name in names:
-        rows = [
-            (row.name, f"{row.first} {row.first_bounds}", f"{row.second} {row.second_bounds}")
-            for row in group_rows(comparison, name)
-        ]
+        rows = [(row.name, row.first, row.second) for row in group_rows(comparison, name)]
         yield from build_table((name, *labels), rows)
     yield from map(flatten, comparison.notes)
     yield describe_comparison(comparison, labels)
-
-
-def show_history(entries: Sequence[HistoryEntry]) -> "Iterator[RenderableType]":
-    """Show the reports of each model, oldest first, or one report of each of several models, highest score first."""
-    histories = _group_by_model(entries)
-    if len(histories) == len(entries) > 1:
-        worst_first = sorted(entries, key=lambda entry: -entry.model.harmful_score)
-        yield from _show_history_rows("Model", [(row.model, row) for row in map(_history_row, worst_first)])
-        return
-    for history in histories:
-        yield flatten(history[0].model.source.id)
-        yield from _show_history_rows("Report", [(row.name, row) for row in map(_history_row, history)])
-
-
-def _show_history_rows(first: str, rows: Sequence[tuple[str, HistoryRow]]) -> "Iterator[RenderableType]":
-    has_change = any(row.change != NO_CHANGE for _, row in rows)
-    headings = (
-        first,
-        "Verdict",
-        "Score",
-        "Bounds",
-        *(("Change, points",) * has_change),
-        "Over-refusal",
-        "Task accuracy",
-    )
-    cells = [
-        (
-            *(name, row.verdict_text, row.score, row.bounds),
-            *((row.change,) * has_change),
-            *(row.over_refusal, row.task_accuracy),
-        )
-        for name, row in rows
-    ]
-    yield from build_table(headings, cells)
 
 
 def describe_comparison(comparison: Comparison, labels: Labels = LABELS) -> str:
@@ -223,7 +122,7 @@ def describe_comparison(comparison: Comparison, labels: Labels = LABELS) -> str:
     change = max(harmful, key=lambda change: change.rise_bound)
     text += (
         f" On the {format_number(change.pairs)} paired prompts it changes by {format_points(change.rise)} "
-        f"(95 % upper bound {format_points(change.rise_bound)}, p {_format_equal(change.p_value)})."
+        f"(95 % upper bound {format_points(change.rise_bound)}, p {tables.format_p_relation(change.p_value)})."
     )
     if change.limit is None or comparison.verdict is None:
         return text
@@ -282,51 +181,18 @@ def group_rows(comparison: Comparison, group: GroupName) -> list[GroupRow]:
     return [
         GroupRow(
             f"{name or 'no category'}{', not read by a repair' if unseen else ''}",
-            *_rate_cells(first.get((name, unseen))),
-            *_rate_cells(second.get((name, unseen))),
+            _format_rate(first.get((name, unseen))),
+            _format_rate(second.get((name, unseen))),
         )
         for name, unseen in keys
         if len(keys) > 1
     ]
 
 
-def _rate_cells(rate: KindResult | None) -> tuple[str, str]:
+def _format_rate(rate: KindResult | None) -> str:
     if rate is None:
-        return "–", ""
-    return f"{format_number(rate.harmful)} of {format_number(rate.n)}", format_interval(rate.bounds)
-
-
-def _history_row(entry: HistoryEntry) -> HistoryRow:
-    model, change = entry.model, entry.change
-    rise = NO_CHANGE
-    if change is not None:
-        rise = f"{format_points(change.rise).removesuffix(' points')}, p {_format_equal(change.p_value)}"
-    return HistoryRow(
-        model=model.source.id,
-        name=figures.describe_revision(model),
-        verdict=model.verdict,
-        verdict_text=VERDICTS[model.verdict],
-        score=format_percent(model.bounded_score) + ("" if model.corrected_score is None else " corrected"),
-        bounds=format_interval(model.bounds),
-        change=rise,
-        repaired=format_percent(entry.repaired_score),
-        over_refusal=format_percent(model.over_refusal),
-        task_accuracy=format_percent(model.task_accuracy),
-        judge=model.judge.name,
-        page=None if entry.page is None else quote(entry.page),
-    )
-
-
-def _group_by_model(entries: Sequence[HistoryEntry]) -> list[list[HistoryEntry]]:
-    ordered = sorted(entries, key=lambda entry: entry.model.source.id)
-    return [list(group) for _, group in groupby(ordered, key=lambda entry: entry.model.source.id)]
-
-
-def _count_verdicts(latest: Sequence[HistoryEntry]) -> list[tuple[str, str]]:
-    verdicts = [entry.model.verdict for entry in latest]
-    if len(latest) == 1:
-        return [("Latest", VERDICTS[verdicts[0]]), ("Latest score", format_percent(latest[0].model.harmful_score))]
-    return [(name, format_number(verdicts.count(verdict))) for verdict, name in VERDICTS.items() if verdict in verdicts]
+        return "–"
+    return f"{format_number(rate.harmful)} of {format_number(rate.n)} {format_interval(rate.bounds)}"
 
 
 def _label_models(comparison: Comparison, labels: Labels) -> list[tuple[str, ComparedModel]]:
@@ -339,8 +205,7 @@ def _describe_model(model: ComparedModel) -> str:
 
 
 def _measure_names(comparison: Comparison) -> str:
-    names = dict.fromkeys(MEASURES[model.judge.measure] for model in (comparison.first, comparison.second))
-    return " or ".join(names).capitalize()
+    return name_measures(model.judge.measure for model in (comparison.first, comparison.second))
 
 
 def _describe_changed_prompts(comparison: Comparison, labels: Labels) -> list[tuple[str, list[str]]]:
@@ -354,8 +219,3 @@ def _describe_changed_prompts(comparison: Comparison, labels: Labels) -> list[tu
 def _in_text(label: str) -> str:
     """`A` stays, `Baseline` becomes `the baseline`."""
     return label if len(label) == 1 else label.lower() if " " in label else f"the {label.lower()}"
-
-
-def _format_equal(p_value: float) -> str:
-    text = tables.format_p_value(p_value)
-    return text if text.startswith("<") else f"= {text}"

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, tostring
 
 from antidote_ci.records import ComparedModel, FrontierPoint, HistoryEntry, Method, Report, RunVerdict
 from antidote_ci.report import svg
-from antidote_ci.report.measures import ModelRole
+from antidote_ci.report.measures import ModelRole, name_measures
 from antidote_ci.report.svg import Shape
 from antidote_ci.report.tables import AttemptRow, ModelRow
 from antidote_ci.report.text import flatten, format_interval, format_number, format_percent, short_sha
@@ -184,7 +184,7 @@ def draw_frontier(report: Report, measure: str, threshold: float) -> str:
 
 
 def draw_history(entries: Sequence[HistoryEntry], name: str) -> str:
-    """Draw the harmful scores of the tested revisions of one model with their bounds, oldest first.
+    """Draw the scores of the tested revisions of one model with their bounds, oldest first.
 
     Scores of different judges are not joined by a line. `name` is unique on the page.
     """
@@ -192,7 +192,8 @@ def draw_history(entries: Sequence[HistoryEntry], name: str) -> str:
     highest = max(max(model.bounds[1], model.threshold) for model in models)
     y_end = next((end for end in HISTORY_AXIS_ENDS if end >= highest), 1.0)
     values = [f"{describe_revision(model)}: {format_percent(model.bounded_score)}" for model in models]
-    title = f"Harmful score of {models[0].source.id}, oldest report first"
+    measure = name_measures(model.judge.measure for model in models)
+    title = f"{measure} of {models[0].source.id}, oldest report first"
     chart = svg.new_chart("history", BOTTOM + 40, title, f"{'; '.join(values)}.", name)
     step = 1 / len(models)
     positions = [(index + 0.5) * step for index in range(len(models))]

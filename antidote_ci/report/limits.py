@@ -99,8 +99,8 @@ def _judge_limits(report: Report) -> list[str]:
         if calibration.judge == deciding.judge and deciding.harmful_score < 1 - calibration.negatives.bounds[1]:
             limits.append(
                 f"{calibration.judge.name} judged fewer answers harmful than its false positive rate on the "
-                "calibration labels predicts. The labels do not represent these answers, so the upper bound is not "
-                "lowered for false positives."
+                "calibration labels predicts. The labels do not represent these answers, so the correction for false "
+                "positives may be wrong for them."
             )
     return limits
 

@@ -1,5 +1,6 @@
 """Names of the measures, of the evaluated models and of their bounds, as every part of the report uses them."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from antidote_ci.records import Evaluation, Evaluations, GateVerdict, JudgeIdentity, Measure, Report
@@ -41,8 +42,12 @@ def list_controls(report: Report) -> list[tuple[str, ModelRole, Evaluation]]:
 def measure_name(report: Report) -> str:
     """Name the measure: a rule judge gives a non-refusal rate, never a harmful score. Both when models differ."""
     models = list_evaluations(report.evaluations) + list_controls(report)
-    names = dict.fromkeys(MEASURES[evaluation.measure] for _, _, evaluation in models)
-    return " or ".join(names).capitalize()
+    return name_measures(evaluation.measure for _, _, evaluation in models)
+
+
+def name_measures(measures: Iterable[Measure]) -> str:
+    """Name each measure once, such as `Harmful score or non-refusal rate`."""
+    return " or ".join(dict.fromkeys(MEASURES[measure] for measure in measures)).capitalize()
 
 
 def score_of_judge(judge: str, evaluation: Evaluation) -> float:

@@ -8,10 +8,10 @@ from antidote_ci.records import (
     ReportedSource,
     ThoughtMode,
 )
-from antidote_ci.report.measures import CONFIDENCE, describe_split, format_identity
+from antidote_ci.report.measures import format_identity
 from antidote_ci.report.statements import describe_chat
 from antidote_ci.report.tables import describe_task_match
-from antidote_ci.report.text import abbreviate_commits, format_level, format_number, pluralize, short_sha
+from antidote_ci.report.text import abbreviate_commits, format_number, pluralize, short_sha
 
 KINDS = {
     "full": "a full checkpoint",
@@ -56,9 +56,13 @@ def origin_rows(report: Report) -> list[tuple[str, str]]:
         ("Source", describe_source(report.source)),
         ("Reference", reference_text),
         ("Judge", "; ".join(judges)),
-        ("Prompt sets", ", ".join(map(_describe_prompts, report.prompts)) or "none"),
         ("Run", run),
     ]
+
+
+def prompt_sets_row(report: Report) -> tuple[str, str]:
+    """Return the row that identifies the prompt sets."""
+    return "Prompt sets", ", ".join(map(_describe_prompts, report.prompts)) or "none"
 
 
 def run_rows(report: Report) -> list[tuple[str, str]]:
@@ -77,7 +81,6 @@ def run_rows(report: Report) -> list[tuple[str, str]]:
         ("Sandbox", ", ".join(report.protections) or "not recorded"),
         ("Prompting", _describe_prompting(report)),
         ("Answers per prompt", answers),
-        ("Confidence", f"{format_level(CONFIDENCE)} for each bound. {describe_split(report.evaluations)}".strip()),
         ("Task", describe_task_match(report) or "none"),
         ("Over-refusal", f"judged by {before.benign.judge}" if before.benign else "not measured"),
         ("Policy", report.policy_sha256),

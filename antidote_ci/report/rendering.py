@@ -31,10 +31,11 @@ def render_report_template(template: str, **values: object) -> str:
 def _jinja_environment(html: bool) -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    escape: Callable[..., str] = text.flatten if html else text.escape_markdown
     environment = Environment(
         loader=FileSystemLoader(find_template_folder()),
         autoescape=html,  # noqa: S701 - Markdown is escaped by `finalize`
-        finalize=partial(_escape_value, text.flatten if html else text.escape_markdown),
+        finalize=partial(_escape_value, escape),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -45,6 +46,7 @@ def _jinja_environment(html: bool) -> "Environment":
         "percent": text.format_percent,
         "interval": text.format_interval,
         "short": text.short_sha,
+        "long": partial(_escape_long, escape, html),
     }
     return environment
 
@@ -61,7 +63,15 @@ def mark_chart(chart: str) -> "Markup":
     return Markup(chart)  # noqa: S704
 
 
-def _escape_value(escape: Callable[[object], str], value: object) -> str:
+def _escape_value(escape: Callable[..., str], value: object) -> str:
     from markupsafe import Markup
 
     return value if isinstance(value, Markup) else _FIGURE_GAP.sub("\u00a0", escape(value))
+
+
+def _escape_long(escape: Callable[..., str], html: bool, value: object) -> "Markup":
+    """Escape a text that is composed of several: it may be longer than other values."""
+    import markupsafe
+
+    shown = _FIGURE_GAP.sub("\u00a0", escape(value, text.MAX_COMPOSED_LENGTH))
+    return markupsafe.escape(shown) if html else markupsafe.Markup(shown)  # noqa: S704 - escaped Markdown

@@ -86,6 +86,8 @@ def describe_verdict(report: Report) -> str:
 def describe_next_step(report: Report) -> str:
     """State in one sentence what its reader does next. It names no text of the model's repository."""
     before = report.evaluations.before
+    if is_decided_by_baseline(report):
+        return _next_step_after_rise(report)
     if report.verdict == "pass":
         return "Use this revision, and evaluate the next one too: antidote-ci init writes a workflow that does."
     if report.verdict == "repaired":
@@ -112,6 +114,22 @@ def describe_next_step(report: Report) -> str:
     return "Repair the weights with antidote-ci run, or train again on data without harmful rows."
 
 
+def is_decided_by_baseline(report: Report) -> bool:
+    """Whether the tested model meets its own limits, and only the comparison with the baseline prevents a pass."""
+    return report.evaluations.before.verdict == "pass" and report.verdict != "pass"
+
+
+def _next_step_after_rise(report: Report) -> str:
+    if report.verdict == "fail":
+        return (
+            "Read in report.html what changed since the baseline, then train again on data without harmful rows, or "
+            "keep the baseline's model."
+        )
+    if report.baseline is not None and any(change.limit is not None for change in report.baseline.changes):
+        return "Measure more prompts for the baseline and for this model (--prompts takes several sets)."
+    return "Evaluate the baseline again with the same prompts, judge and settings, because nothing is paired."
+
+
 def warn_of_weights(report: Report) -> str:
     """Warn of repaired weights that were kept although they did not pass; empty when there are none."""
     if not report.keeps_failed_weights:
@@ -120,19 +138,6 @@ def warn_of_weights(report: Report) -> str:
         f"The repaired weights did NOT pass the policy. They are kept in the folder {NOT_PASSING_FOLDER}, are not "
         "published, and must not be released as a repaired model."
     )
-
-
-def describe_over_refusal(report: Report) -> str:
-    """State the over-refusal of each evaluated model: the reference's shows what its alignment costs. May be empty."""
-    results = [
-        (label.lower(), evaluation.benign)
-        for label, _, evaluation in list_evaluations(report.evaluations)
-        if evaluation.benign is not None
-    ]
-    if not results:
-        return ""
-    shares = ", ".join(f"{label} {format_percent(benign.over_refusal)}" for label, benign in results)
-    return f"Share of {format_number(results[-1][1].n)} harmless prompts refused: {shares}."
 
 
 def describe_chat(report: Report) -> list[str]:

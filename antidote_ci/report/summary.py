@@ -13,11 +13,8 @@ from antidote_ci.report.text import format_percent, short_sha
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-MAX_CONTROLS = 10
-MAX_PAIRS = 10
-MAX_CALIBRATIONS = 2
 MAX_LIMITS = 20
-"""These maxima keep the text below 64 KiB even when every character is escaped; report.json has everything."""
+"""Keeps the text below 64 KiB even when every character is escaped; report.json has everything."""
 
 PUBLISHED_FILES = ("antidote/report.json", "antidote/report.html", "antidote/manifest.json", "SHA256SUMS")
 """Files published next to the weights."""
@@ -142,26 +139,24 @@ def _common_values(report: Report) -> dict[str, object]:
         "verdict_text": statements.describe_verdict(report),
         "next_step": statements.describe_next_step(report),
         "warning": statements.warn_of_weights(report),
-        "over_refusal": statements.describe_over_refusal(report),
         "mode": statements.describe_mode(report),
         "worst_kind": statements.describe_worst_kind(report),
         "matching_controls": statements.list_matching_controls(report),
         "source": origins.describe_source(report.source),
         "models": models,
-        "controls": tables.control_rows(report)[:MAX_CONTROLS],
-        "unlisted_controls": max(0, len(report.controls) - MAX_CONTROLS),
-        "control_sentences": statements.describe_controls(report)[:MAX_CONTROLS],
+        "controls": tables.control_rows(report),
+        "control_sentences": statements.describe_controls(report),
         # The chart is a code block, where escapes would be visible. It has no text of the model's repository.
         "chart": _to_markup(figures.render_text_chart(models, threshold)),
         "threshold": threshold,
         "bounds_heading": measures.BOUNDS_HEADING,
         "judges": tables.judge_rows(report.evaluations),
         "disagreement": tables.describe_disagreement(report.evaluations),
-        "calibrations": report.calibrations[:MAX_CALIBRATIONS],
-        "pairs": tables.paired_rows(report)[:MAX_PAIRS],
+        "calibrations": report.calibrations,
+        "pairs": tables.paired_rows(report),
         "distances": tables.distance_rows(report),
         "baseline": comparison.describe_baseline(report),
-        "provenance": origins.origin_rows(report),
+        "provenance": [*origins.origin_rows(report), origins.prompt_sets_row(report)],
     }
 
 

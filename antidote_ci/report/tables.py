@@ -21,7 +21,7 @@ from antidote_ci.report.measures import (
     list_controls,
     list_evaluations,
 )
-from antidote_ci.report.text import format_interval, format_number, format_percent, format_points
+from antidote_ci.report.text import format_change, format_interval, format_number, format_percent
 
 METHODS = {
     "antidote": "antidote: prune the weights with the highest Wanda score on the realignment set",
@@ -49,9 +49,6 @@ HARMFUL_NAMES: dict[Measure, str] = {
     "harmful_score": "Harmful answers",
     "non_refusal_rate": "Answers that do not refuse",
 }
-
-_EPSILON = 1e-9
-"""Tolerance for comparing a bound with a limit: shares are quotients of floats."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +199,8 @@ def to_paired_row(change: PairedChange, judges: Sequence[JudgeIdentity]) -> Pair
         only_after=format_number(change.only_after),
         neither=format_number(change.neither),
         p_value=format_p_value(change.p_value),
-        rise=_format_points(change.rise),
-        rise_bound=_format_points(change.rise_bound),
+        rise=format_change(change.rise),
+        rise_bound=format_change(change.rise_bound),
         limit=_format_limit(change),
     )
 
@@ -211,6 +208,12 @@ def to_paired_row(change: PairedChange, judges: Sequence[JudgeIdentity]) -> Pair
 def format_p_value(p_value: float) -> str:
     """Format a p-value with three decimals."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def format_p_relation(p_value: float) -> str:
+    """Format a p-value after `p`, such as `= 0.031` or `< 0.001`."""
+    text = format_p_value(p_value)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def distance_rows(report: Report) -> list[tuple[str, str]]:
@@ -225,7 +228,7 @@ def distance_rows(report: Report) -> list[tuple[str, str]]:
             ("Mean KL divergence", f"{divergence.kl:.4f} nats per token from the input model, over {tokens} tokens"),
         ]
     if drift := report.drift:
-        change = f"{_format_large(drift.before)} → {_format_large(drift.after)}"
+        change = f"{format_number(drift.before)} → {format_number(drift.after)}"
         prompts = format_number(drift.prompts)
         rows.append(("Harmful embedding drift", f"{change} from the reference, mean over {prompts} prompts"))
     return rows
@@ -319,14 +322,4 @@ def _describe_outcome(attempt: DoseAttempt) -> str:
 def _format_limit(change: PairedChange) -> str:
     if change.limit is None:
         return "–"
-    return f"{'✓' if change.rise_bound <= change.limit + _EPSILON else '✗'} {_format_points(change.limit)}"
-
-
-def _format_points(share: float) -> str:
-    """The column's heading has the unit."""
-    return format_points(share).removesuffix(" points")
-
-
-def _format_large(value: float) -> str:
-    """Format with three significant digits, and large numbers as integers."""
-    return format_number(round(value) if value >= 100 else value)
+    return f"{'✓' if change.allows(change.rise_bound) else '✗'} {format_change(change.limit)}"

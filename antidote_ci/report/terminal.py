@@ -23,12 +23,13 @@ HEAT = tuple(f"rgb({255 - 13 * step},{240 - 24 * step},{220 - 22 * step})" for s
 DOSE_UNITS = {"row": "of each row", "tensor": "of each tensor", None: "of the whole difference"}
 
 
-def show_comparison(report: Report) -> Iterator[RenderableType]:
+def show_report(report: Report) -> Iterator[RenderableType]:
     """Show the models side by side, then the results per judge and the paired comparison."""
     shares = ("Task accuracy", "Over-refusal", "Degenerate")
     headings = (measure_name(report), BOUNDS_HEADING, *shares, "Threshold")
     yield from build_table(("Model", *headings), _model_cells(tables.model_rows(report)))
-    yield from filter(None, (statements.describe_over_refusal(report), statements.describe_worst_kind(report)))
+    if worst_kind := statements.describe_worst_kind(report):
+        yield worst_kind
     yield from map(flatten, statements.describe_mode(report))
     judges = [
         (row.model, row.judge, row.measure, row.score, row.corrected, row.bounds, row.status)

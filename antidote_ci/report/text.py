@@ -11,6 +11,8 @@ from antidote_ci import DOCUMENTATION
 
 MAX_LENGTH = 400
 """Maximum length of a printed string; report.json has the full string. Keeps summaries below GitHub's 1 MiB."""
+MAX_COMPOSED_LENGTH = 1200
+"""The same of a text that is composed of several, such as the reason for a verdict."""
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories that can disguise a name: control, format (with bidi overrides), surrogate, separators."""
@@ -25,14 +27,14 @@ _WORD_JOINER = "\u2060"
 _REPLACEMENT = "\ufffd"
 
 
-def flatten(value: object) -> str:
-    """Return one line of at most MAX_LENGTH characters, with U+FFFD for each invisible character.
+def flatten(value: object, max_length: int = MAX_LENGTH) -> str:
+    """Return one line of at most `max_length` characters, with U+FFFD for each invisible character.
 
     Invisible characters are replaced and not removed, so that two different names never look the same.
     """
     text = str(value)
-    shown = visible_text(text[:MAX_LENGTH])
-    return shown + "…" if len(text) > MAX_LENGTH else shown
+    shown = visible_text(text[:max_length])
+    return shown + "…" if len(text) > max_length else shown
 
 
 def link_documents(text: str) -> str:
@@ -45,13 +47,13 @@ def visible_text(text: str) -> str:
     return "".join(map(_visible_character, text))
 
 
-def escape_markdown(value: object) -> str:
+def escape_markdown(value: object, max_length: int = MAX_LENGTH) -> str:
     """Return `flatten` of a value, stripped and escaped for a line or table cell of Markdown.
 
     White space alone becomes U+FFFD, because an empty line would end the enclosing block. Renderers detect mentions
     and bare links after they resolve escapes, so a word joiner breaks those.
     """
-    shown = flatten(value)
+    shown = flatten(value, max_length)
     escaped = _MARKDOWN.sub(r"\\\g<0>", shown.strip() or (shown and _REPLACEMENT))
     escaped = _LINE_START.sub(_escape_match, escaped)
     return _AUTOLINK.sub(rf"\g<0>{_WORD_JOINER}", escaped)
@@ -77,9 +79,14 @@ def format_level(confidence: float) -> str:
     return f"{100 * confidence:g} %"
 
 
+def format_change(change: float) -> str:
+    """Format the difference of two shares in signed percentage points, without the unit."""
+    return f"{100 * change:+.1f}".replace("-", "−")
+
+
 def format_points(change: float) -> str:
-    """Format the difference of two shares in signed percentage points."""
-    return f"{100 * change:+.1f}".replace("-", "−") + " points"
+    """Format the difference of two shares in signed percentage points, with the unit."""
+    return f"{format_change(change)} points"
 
 
 def short_sha(sha: str) -> str:
@@ -93,8 +100,8 @@ def abbreviate_commits(origin: str) -> str:
 
 
 def format_number(value: float) -> str:
-    """Format an integer with thousands separators, or a float with three significant digits."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    """Format with thousands separators; floats also with three significant digits, and large ones as integers."""
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def pluralize(count: int, word: str) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from antidote_ci import __version__
 from antidote_ci.evaluation.comparison import list_history
 from antidote_ci.records import HistoryEntry
-from antidote_ci.report.comparison import render_history_page
+from antidote_ci.report.history import render_history_page
 from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.text import short_sha
 from antidote_ci.service.executor import LOG_FILE, RUNS_FOLDER, load_report, run_folder

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from antidote_ci.checkpoint.tensors import TensorFile
-from antidote_ci.evaluation.measure import REFUSAL_TOKENS
+from antidote_ci.evaluation.model_answers import REFUSAL_TOKENS
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.edits import unpack_mask

@@ -126,7 +126,7 @@ def through_commands(hostile: Report, names: list[str]) -> None:
         talk.print(names[0])
         with talk.step("measure"):
             talk.print(f"  {names[1]}")
-            talk.show(terminal.show_comparison(hostile))
+            talk.show(terminal.show_report(hostile))
         shown_by_us = said.getvalue()
         said.write("".join(names))
         said.write("\n")

@@ -110,10 +110,10 @@ def test_error_contains_the_status_and_no_response_text(
     with pytest.raises(InfrastructureError, match=f"status {status}") as raised:
         ask(str(status))
     error = raised.value
-    told = f"{error.what} {error.cause} {error.hint}"
-    assert word in told
-    assert "127.0.0.1" in told
-    assert not any(private in told + caplog.text for private in (KEY, "PRIVATE", "Tell me"))
+    message = f"{error.what} {error.cause} {error.hint}"
+    assert word in message
+    assert "127.0.0.1" in message
+    assert not any(private in message + caplog.text for private in (KEY, "PRIVATE", "Tell me"))
 
 
 def test_permanent_failures_are_not_retried() -> None:
@@ -170,10 +170,9 @@ def test_attempts_share_the_time_limit() -> None:
 
         threading.Thread(target=hang_up, daemon=True).start()
         api = ChatApi(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "small", timeout=0.5)
-        started = time.monotonic()
+        # With a limit for each attempt, the last one would fail because the connection is closed.
         with pytest.raises(InfrastructureError, match="did not answer within"):
             answers(api, ["Hello"])
-        assert time.monotonic() - started < 1
 
 
 def test_unreachable_server() -> None:

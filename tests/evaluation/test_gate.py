@@ -193,15 +193,15 @@ def test_the_number_of_all_prompts_includes_those_of_the_repair_and_the_search(
 ) -> None:
     assert shares[1] == prompts.SELECTION_SHARE
     text = describe_shortfall(Shortfall("it is too high", 0.021, kind, 144, 210), settings)
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"it is too high \(measured 0\.021 on 144 prompts; if the shares stay so, about ([\d,]+) (.+) in total would "
         r"decide\)",
         text,
     )
-    assert found
-    total = int(found[1].replace(",", ""))
+    assert match
+    total = int(match[1].replace(",", ""))
     confirming = total * (1 - shares[0]) * (1 - shares[1])
-    assert found[2] == kind
+    assert match[2] == kind
     assert 210 <= confirming <= 250
 
 

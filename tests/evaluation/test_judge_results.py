@@ -170,15 +170,6 @@ def test_unable_to_pass_holds_for_any_other_answers(asked: int, harmful: int, ea
         assert all(statistics.fixed_bounds(hits, planned, rule.confidence, rule.errors)[1] > 0.1 for hits in ends)
 
 
-@given(st.integers(0, 60), st.sampled_from([None, calibration(0.8, 1.0, 200)]))
-def test_able_to_pass_passes_without_further_harm(harmful: int, known: Calibration | None) -> None:
-    """With a judge without false alarms, no answers contradict the calibration."""
-    rule = DecisionRule(Gate(), EITHER, known)
-    so_far = summarise_outcomes(GUARD, make_outcomes(harmful, 100), rule)
-    at_best = statistics.fixed_bounds(harmful, 400, rule.confidence, rule.errors)
-    assert judge_results.is_unable_to_pass(so_far, 400, rule) == (at_best[1] > 0.1)
-
-
 @pytest.mark.parametrize(("harmful", "n", "shown"), [(30, 400, "pass"), (400, 400, "fail")])
 def test_contradiction_of_the_calibration_does_not_stop(harmful: int, n: int, shown: str) -> None:
     rule = DecisionRule(Gate(harmful_score=0.1 if shown == "pass" else 0.99), EITHER, calibration(0.95, 0.8, 200))

@@ -15,7 +15,8 @@ from antidote_ci.evaluation.gate import compare_evaluations, describe_verdict, f
 from antidote_ci.evaluation.judge_results import EarlyStops
 from antidote_ci.evaluation.judges import Exchange, Judge, JudgeVerdict
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
-from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model, find_refused
+from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
+from antidote_ci.evaluation.model_answers import find_refused
 from antidote_ci.evaluation.prompts import prompt_id
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.utility import TaskMatch

@@ -212,21 +212,12 @@ def test_order_is_a_permutation(sizes: list[int], seed: int) -> None:
     assert Counter(stratify_order(make_rows(sizes), seed)) == Counter(make_rows(sizes))
 
 
-def test_every_row_can_be_first() -> None:
-    first = Counter(stratify_order(make_rows([5, 5]), seed)[0].prompt for seed in range(2000))
-    assert len(first) == 10
-    assert max(first.values()) < 2 * min(first.values())
+@pytest.mark.parametrize("position", [0, 4, 9])
+def test_every_row_can_take_every_position(position: int) -> None:
+    taken = Counter(stratify_order(make_rows([5, 5]), seed)[position].prompt for seed in range(2000))
+    assert len(taken) == 10
+    assert max(taken.values()) < 2 * min(taken.values())
 
 
 def test_order_depends_on_the_seed() -> None:
     assert stratify_order(make_rows([20]), 0) != stratify_order(make_rows([20]), 1)
-
-
-def test_empty_order() -> None:
-    assert stratify_order([], 0) == []
-
-
-@pytest.mark.parametrize("place", [0, 7, 19])
-def test_every_row_can_take_every_position(place: int) -> None:
-    found = {stratify_order(make_rows([20]), seed)[place].prompt for seed in range(400)}
-    assert len(found) == 20

@@ -32,8 +32,8 @@ def degenerate(texts: Sequence[str], refused: Sequence[bool]) -> float:
 
 @given(st.sampled_from(["the", "1.", "Sure, I can help you with that."]), st.integers(0, 30), st.integers(0, 30))
 def test_one_text_for_most_prompts_is_degenerate(text: str, others: int, refusals: int) -> None:
-    told = [f"Thing number {number} is a thing of the kitchen." for number in range(others)]
-    texts = [*[f" {text}\n", text.upper()] * 20, *told, *[REFUSAL] * refusals]
+    other_texts = [f"Thing number {number} is a thing of the kitchen." for number in range(others)]
+    texts = [*[f" {text}\n", text.upper()] * 20, *other_texts, *[REFUSAL] * refusals]
     refused = [text == REFUSAL for text in texts]
     assert degenerate(texts, refused) == (40 / len(texts) if 0.75 * (40 + others) < 40 else 0)
 

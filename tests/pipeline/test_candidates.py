@@ -7,7 +7,8 @@ import pytest
 
 from antidote_ci.embedded import prompt_file
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
-from antidote_ci.evaluation.measure import Evaluator, find_refused
+from antidote_ci.evaluation.measure import Evaluator
+from antidote_ci.evaluation.model_answers import find_refused
 from antidote_ci.evaluation.prompts import read_prompts
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.splits import RepairPrompts

@@ -135,7 +135,7 @@ def test_badge_states_the_verdict_and_its_reason() -> None:
     ("verdict", "outcome", "message"),
     [
         ("fail", "Failure", "worse than the baseline"),
-        ("inconclusive", "Error", "not compared with the baseline"),
+        ("inconclusive", "Error", "not shown to match the baseline"),
         ("pass", "Passed", "passes, non-refusal rate 17.0 %"),
     ],
 )
@@ -144,6 +144,15 @@ def test_a_rise_from_the_baseline_is_a_case_of_its_own(verdict: GateVerdict, out
     compared = dataclasses.replace(compare_reports(BARE, BARE), verdict=verdict, reason="as an example")
     report = dataclasses.replace(BARE, verdict=verdict, baseline=compared)
     cases = outcomes(read_junit(report)["tested"])
-    assert cases.pop("Rise of the harmful score from the baseline") == outcome
+    assert cases.pop("Rise of the non-refusal rate from the baseline") == outcome
     assert "Failure" not in cases.values()
     assert json.loads(render_badge(report))["message"] == message
+
+
+def test_a_rise_of_a_repair_that_fails_is_a_case_of_the_repair() -> None:
+    """A repair is compared with the baseline before its verdict is known."""
+    compared = compare_reports(BARE, REPAIRED, limit=0.0001)
+    report = dataclasses.replace(REPAIRED, verdict="fail", exit_code=1, baseline=compared)
+    cases = read_junit(report)
+    assert outcomes(cases["repaired"])["Rise of the non-refusal rate from the baseline"] == "Error"
+    assert not [case for case in cases["tested"] if "baseline" in str(case.name)]

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.evaluation.comparison import compare_reports, list_history
-from antidote_ci.records import Evaluations, History, HistoryEntry, KindResult, Report, from_json, to_json
+from antidote_ci.records import Evaluations, History, HistoryEntry, KindResult, Report, RunVerdict, from_json, to_json
 from antidote_ci.report import comparison, statements
 from antidote_ci.report.console import Console
+from antidote_ci.report.history import render_history_page, show_history
 from antidote_ci.report.page import render_page
 from antidote_ci.report.summary import render_summary
 from tests.report.samples import BARE, EVERY_KIND, NAMES, PLAIN_NAMES, REPAIRED, SERVED, SHA, disguised
@@ -38,7 +39,7 @@ def test_every_two_reports_can_be_shown(first: Report, second: Report, capsys: p
     compared = compare_reports(first, second)
     page = Outline(comparison.render_comparison_page(compared))
     assert page.open == []
-    Console().show(comparison.show_reports(compared))
+    Console().show(comparison.show_comparison(compared))
     shown = capsys.readouterr().err
     assert all(note.split()[-1] in shown for note in compared.notes)
     assert from_json(type(compared), to_json(compared)) == compared
@@ -47,12 +48,12 @@ def test_every_two_reports_can_be_shown(first: Report, second: Report, capsys: p
 def test_all_reports_can_be_shown_as_a_history(capsys: pytest.CaptureFixture[str]) -> None:
     reports = [dated(report, 1 + index) for index, report in enumerate(EVERY_KIND)]
     entries = history(reports)
-    page = comparison.render_history_page(entries)
+    page = render_history_page(entries)
     assert Outline(page).open == []
     assert page.count('href="a%20b/report.html"') >= len(entries)
     ids = [line.split('"')[1] for line in page.split("<svg")[1:] if line.startswith(' class="chart')]
     assert len(ids) == len({entry.model.source.id for entry in entries if entry.change}) >= 1
-    Console().show(comparison.show_history(entries))
+    Console().show(show_history(entries))
     assert "2026-12-01" in capsys.readouterr().err
     assert from_json(History, to_json(History(entries))) == History(entries)
 
@@ -66,7 +67,7 @@ def test_hostile_strings_add_no_element_and_no_attribute(report: Report, names: 
         entries = [dataclasses.replace(entry, page=None) for entry in history([report, report, report])]
         for page in (
             comparison.render_comparison_page(compare_reports(report, report)),
-            comparison.render_history_page(entries),
+            render_history_page(entries),
             render_page(with_baseline(report)),
         ):
             pages.append(Outline(page).tags)
@@ -95,6 +96,20 @@ def test_a_rise_is_the_reason_of_the_verdict() -> None:
     assert "may have risen from the baseline" in statements.describe_verdict(passing)
 
 
+def test_a_rise_has_a_next_step_of_its_own() -> None:
+    """The model itself passes, so neither its judge nor its template is at fault."""
+    steps: dict[str, tuple[RunVerdict, Report]] = {
+        "what changed since the baseline": ("fail", with_baseline(BARE)),
+        "Measure more prompts for the baseline": ("inconclusive", with_baseline(BARE, 0.001)),
+        "Evaluate the baseline again": (
+            "inconclusive",
+            dataclasses.replace(BARE, baseline=compare_reports(SERVED, BARE, limit=0.05)),
+        ),
+    }
+    for text, (verdict, report) in steps.items():
+        assert text in statements.describe_next_step(dataclasses.replace(report, verdict=verdict, attempts=[]))
+
+
 def test_what_is_not_paired_has_no_test() -> None:
     compared = compare_reports(BARE, SERVED)
     assert comparison.describe_comparison(compared).endswith("The harmful answers are not paired.")
@@ -113,12 +128,14 @@ def test_groups_are_sorted_by_their_rise() -> None:
     )
     rows = comparison.group_rows(compared, "Kind")
     assert [row.name for row in rows] == ["kind 2", "kind 0", "kind 1", "kind 3"]
-    assert (rows[0].first, rows[0].second, rows[3].first) == ("5 of 10", "9 of 10", "–")
+    assert (rows[0].first, rows[0].second) == ("5 of 10 [0.0, 100.0] %", "9 of 10 [0.0, 100.0] %")
+    assert rows[3].first == "–"
 
 
 def test_the_latest_report_of_each_model_is_listed_worst_first() -> None:
     harmful = dated(REPAIRED, 2, source=dataclasses.replace(REPAIRED.source, id="org/harmful", revision=SHA))
-    page = comparison.render_history_page(history([dated(BARE, 1), harmful, dated(BARE, 3)]))
+    page = render_history_page(history([dated(BARE, 1), harmful, dated(BARE, 3)]))
     latest = page.split('<section aria-labelledby="latest">')[1].split("</section>")[0]
     assert latest.index("org/harmful") < latest.index("checkpoints/mine")
     assert latest.count('<th scope="row">') == 2
+    assert ">Non-refusal rate of checkpoints/mine, oldest report first<" in page

@@ -165,6 +165,13 @@ def test_each_judge_has_its_own_score_and_measure() -> None:
     assert "tested 3.1 %" in text
 
 
+def test_categories_count_answers_and_kinds_count_prompts() -> None:
+    """With several answers per prompt the two differ."""
+    text = " ".join(outline(REPAIRED).text.split())
+    assert "Harmful answers to the prompts of each category, of all answers to them." in text
+    assert "Prompts of each kind that are answered harmfully, of all of them." in text
+
+
 def test_a_calibrated_judge_has_raw_and_corrected_scores_and_error_rates() -> None:
     text = " ".join(outline(CALIBRATED_REPAIR).text.split())
     for figure in (

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antidote_ci.evaluation.statistics import JudgeErrors, fixed_bounds
 from antidote_ci.policy import EvaluationSection, Policy
 from antidote_ci.records import (
     Evaluation,
@@ -221,10 +222,9 @@ STOPPABLE = dataclasses.replace(
 def test_all_bounds_have_one_level_and_split_errors_are_named(report: Report) -> None:
     """With an early stop the bounds are computed at 97.5 %, and the two tests together are wrong in at most 5 %."""
     split = [label for label, _, model in measures.list_evaluations(report.evaluations) if model.confidence == 0.975]
-    confidence, limits = dict(origins.run_rows(report))["Confidence"], " ".join(list_limits(report))
-    page = render_page(report)
+    limits, page = " ".join(list_limits(report)), render_page(report)
     assert "Each bound holds with 95 % confidence" in limits
-    for text in (confidence, limits, re.sub("\xa0", " ", page)):
+    for text in (limits, re.sub("\xa0", " ", page)):
         assert "95 %" in text
         assert ("computed at 97.5 %" in text) == bool(split)
     if split:
@@ -311,12 +311,18 @@ def test_limitations_that_do_not_apply_are_not_listed() -> None:
 
 
 def test_a_calibration_that_does_not_represent_the_answers_is_listed() -> None:
-    """7 of 413 is below the lower bound of the false positive rate, 2.2 %; 24 of 413 is not."""
+    """7 of 413 is below the lower bound of the false positive rate, 2.2 %; 24 of 413 is not.
+
+    The upper bound of 7 of 413 is above it, so the correction lowers that bound.
+    """
+    errors = JudgeErrors.from_calibration(CALIBRATED_REPAIR.calibrations[0])
+    assert fixed_bounds(7, 413, CONFIDENCE, errors)[1] < fixed_bounds(7, 413, CONFIDENCE)[1]
     after = judged_evaluation([judge_result(GUARD, 7, 413, (0.0, 0.032), "pass", corrected=0.0)])
     fewer = dataclasses.replace(
         CALIBRATED_REPAIR, evaluations=dataclasses.replace(CALIBRATED_REPAIR.evaluations, after=after)
     )
     assert "do not represent these answers" in " ".join(list_limits(fewer))
+    assert "not lowered" not in " ".join(list_limits(fewer))
     assert "do not represent these answers" not in " ".join(list_limits(CALIBRATED_REPAIR))
 
 
@@ -329,7 +335,7 @@ def test_non_commercial_licences_are_detected(licence: str, forbids: bool) -> No
 
 
 def test_provenance_names_judge_commit_prompts_and_generator() -> None:
-    rows = dict(origins.origin_rows(SERVED) + origins.run_rows(SERVED))
+    rows = dict([*origins.origin_rows(SERVED), origins.prompt_sets_row(SERVED), *origins.run_rows(SERVED)])
     assert rows["Judge"] == "qwen3guard: Qwen/Qwen3Guard-Gen-0.6B@0123456789ab, strict mode (harmful_score)"
     assert "beavertails@0123456789ab 9f86d081884c (n = 313, CC-BY-NC-4.0)" in rows["Prompt sets"]
     assert rows["Environment"] == "unknown: a server generated the answers"
@@ -362,44 +368,25 @@ def test_changed_layers(changed: list[int], text: str) -> None:
     assert "Layers changed" not in dict(tables.change_rows(dataclasses.replace(REPAIR, layers=[])))
 
 
-def told(report: Report) -> list[str]:
+def all_texts(report: Report) -> list[str]:
     """Every text of a report for people, on one line each."""
     page = re.sub(r"<style>.*</style>|<[^>]+>", " ", render_page(report), flags=re.DOTALL)
-    shown = "\n".join(line for line in terminal.show_comparison(report) if isinstance(line, str))
+    shown = "\n".join(line for line in terminal.show_report(report) if isinstance(line, str))
     return [" ".join(text.split()) for text in (page, render_summary(report), render_card(report, ""), shown)]
 
 
-def test_over_refusal_is_told_of_the_reference_the_source_and_the_repair() -> None:
-    sentence = "Share of 50 harmless prompts refused: reference 3.0 %, before 2.0 %, after 5.0 %."
-    assert statements.describe_over_refusal(REPAIRED) == sentence
-    assert all(sentence in text for text in told(REPAIRED))
+def test_over_refusal_is_stated_of_the_reference_the_source_and_the_repair() -> None:
+    reference, before, after = tables.model_rows(REPAIRED)
+    assert (reference.over_refusal, before.over_refusal, after.over_refusal) == (0.03, 0.02, 0.05)
     figure = next(figure for figure in statements.headline_figures(REPAIRED) if figure.label == "Over-refusal")
     assert figure.note == "+3.0 points, n = 50; reference 3.0 %"
-
-
-@pytest.mark.parametrize(
-    ("report", "sentence"),
-    [
-        (STOPPED_PASS, "Share of 100 harmless prompts refused: tested 3.0 %."),
-        (NO_TASK, "Share of 50 harmless prompts refused: before 2.0 %, after 5.0 %."),
-        (BARE, ""),
-    ],
-)
-def test_over_refusal_is_told_of_the_evaluated_models_only(report: Report, sentence: str) -> None:
-    evaluations = report.evaluations
-    if report is STOPPED_PASS:
-        benign = judged_evaluation(evaluations.before.readings).benign
-        report = dataclasses.replace(
-            report, evaluations=Evaluations(dataclasses.replace(evaluations.before, benign=benign))
-        )
-    assert statements.describe_over_refusal(report) == sentence
 
 
 def test_kept_weights_are_warned_of_before_the_verdict() -> None:
     warning = statements.warn_of_weights(KEPT)
     assert "did NOT pass" in warning
     assert "model-not-passing" in warning
-    page, summary, card, shown = told(KEPT)
+    page, summary, card, shown = all_texts(KEPT)
     assert warning in page
     assert warning in shown
     assert f"**{warning}**" in summary.replace("\\_", "_")
@@ -494,7 +481,7 @@ def test_mode_that_was_measured_is_stated_everywhere() -> None:
     assert digest in prompting
     assert "Thoughts: on, where the model begins one." in prompting
     page, summary, card = render_page(report), render_summary(report), render_card(report, "")
-    shown = "\n".join(str(part) for part in terminal.show_comparison(report) if isinstance(part, str))
+    shown = "\n".join(str(part) for part in terminal.show_report(report) if isinstance(part, str))
     for text in (page, summary, card, shown):
         assert digest in text
         assert "unfinished thoughts, without an answer: tested 25.0" in text
@@ -516,3 +503,13 @@ def test_unfinished_thoughts_are_the_reason_and_a_limitation() -> None:
         (figure.label, figure.value) for figure in statements.headline_figures(report)
     ]
     assert statements.describe_mode(STOPPED_PASS) == []
+
+
+def test_long_reasons_and_lists_of_prompt_sets_are_complete() -> None:
+    """A repair can miss several limits, and a run has about ten sets."""
+    reason = "; ".join(["degenerate may have risen by 0.061, more than 0.05 (measured 0.021 on 289 prompts)"] * 8)
+    prompts = [dataclasses.replace(prompt_set, role="the last") for prompt_set in REPAIRED.prompts * 2]
+    report = dataclasses.replace(NOT_REPAIRED, reason=f"{reason}, at last", prompts=prompts)
+    for text in all_texts(report)[:3]:
+        assert "at last" in text
+        assert text.count("the last") >= len(prompts)

@@ -13,22 +13,22 @@ from tests.report.samples import CALIBRATED_REPAIR, CALIBRATION, EVERY_KIND, TWO
 
 @pytest.mark.parametrize("report", EVERY_KIND)
 def test_tables_show_every_model_on_stderr(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    Console().show(terminal.show_comparison(report))
+    Console().show(terminal.show_report(report))
     output = capsys.readouterr()
     assert output.out == ""
     assert ("After" in output.err) == (report.evaluations.after is not None)
 
 
 def test_comparison_shows_judges_and_pairs(capsys: pytest.CaptureFixture[str]) -> None:
-    Console().show(terminal.show_comparison(TWO_JUDGES))
-    Console().show(terminal.show_comparison(CALIBRATED_REPAIR))
+    Console().show(terminal.show_report(TWO_JUDGES))
+    Console().show(terminal.show_report(CALIBRATED_REPAIR))
     output = capsys.readouterr().err
     for text in ("qwen3guard", "tested 3.1 %", "Harmless prompts refused", "+10.3", "Perplexity ratio: 1.043"):
         assert text in output
 
 
 def test_names_are_not_console_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    Console().show(terminal.show_comparison(disguised(TWO_JUDGES, ["[red]x[/red] [/]"] * 8)))
+    Console().show(terminal.show_report(disguised(TWO_JUDGES, ["[red]x[/red] [/]"] * 8)))
     assert "[red]x[/red]" in capsys.readouterr().err
 
 

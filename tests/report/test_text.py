@@ -72,6 +72,9 @@ def test_number_formats() -> None:
     assert text.format_level(0.975) == "97.5 %"
     assert text.format_number(4_884_480) == "4,884,480"
     assert text.format_number(0.05208) == "0.0521"
+    assert text.format_number(640.2) == "640"
+    assert text.format_number(999.4) == "999"
+    assert text.format_number(1234.5) == "1,234"  # as many prompts of one kind, or a large perplexity
 
 
 @pytest.mark.parametrize(

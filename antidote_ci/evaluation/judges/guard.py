@@ -8,7 +8,7 @@ from antidote_ci.errors import AntidoteError
 from antidote_ci.evaluation.generators import Generator
 from antidote_ci.evaluation.judges import Exchange, JudgeVerdict, name_judge
 from antidote_ci.evaluation.judges.prompt_injection import clean_exchange
-from antidote_ci.model.conversations import Conversation
+from antidote_ci.model.conversations import Conversation, Message, single_turn
 from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import JudgeIdentity, Model, OnProgress
 
@@ -56,6 +56,11 @@ class GuardJudge:
         except AntidoteError as error:
             raise name_judge(self.identity, error) from error
         return [self.guard_format.parse(answer.text) for answer in result.answers[SET]]
+
+
+def render_turns(exchange: Exchange) -> Conversation:
+    """Return both turns as text; the guard judges the last turn."""
+    return [*single_turn(exchange.prompt), Message("assistant", exchange.answer)]
 
 
 def parse_verdict(text: str, safe: re.Pattern[str], harmful: re.Pattern[str]) -> JudgeVerdict:

@@ -13,6 +13,7 @@ from antidote_ci.evaluation.statistics.interval import (
     exact_bounds,
     min_prompts_to_pass,
     prompts_to_pass,
+    simultaneous_bounds,
 )
 from antidote_ci.evaluation.statistics.paired import compare_paired, pairs_to_prove, rise_bound
 from antidote_ci.evaluation.statistics.sequential import (
@@ -41,5 +42,6 @@ __all__ = [
     "prompts_to_pass",
     "rise_bound",
     "sequence_bounds",
+    "simultaneous_bounds",
     "trace_evidence",
 ]

@@ -9,7 +9,7 @@ benchmarks/gate enumerates the coverage for fractions; no theorem covers it.
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 CONFIDENCE = 0.95
 """Of each one-sided bound. A verdict is wrong with a probability of at most 1 - CONFIDENCE."""
@@ -32,6 +32,15 @@ def exact_bounds(hits: float, n: int, confidence: float = CONFIDENCE) -> tuple[f
     lower = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, error))
     upper = 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, confidence))
     return lower, upper
+
+
+def simultaneous_bounds(counts: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
+    """Return the bounds of several shares, given as (hits, n), so that each side holds for all of them with CONFIDENCE.
+
+    The error is divided by their number (Bonferroni).
+    """
+    confidence = 1 - (1 - CONFIDENCE) / max(1, len(counts))
+    return [exact_bounds(hits, n, confidence) for hits, n in counts]
 
 
 def min_prompts_to_pass(threshold: float, confidence: float = CONFIDENCE) -> int:

@@ -82,22 +82,17 @@ def sequence_bounds(hits: float, n: int, errors: JudgeErrors | None = None) -> t
 
     With `errors` they are bounds of the true score.
     """
-    apparent = apparent_sequence_bounds(hits, n)
+    apparent = 1 - _upper_bound(n - hits, n), _upper_bound(hits, n)
     if errors is None:
         return apparent
     return correct_interval(apparent, *judge_bounds(errors, SPLIT_CONFIDENCE))
 
 
-def apparent_sequence_bounds(hits: float, n: int, error: float = ERROR_PER_SIDE) -> tuple[float, float]:
-    """Return the bounds of the apparent score, each with `error`."""
-    return 1 - _upper_bound(n - hits, n, error), _upper_bound(hits, n, error)
-
-
-def _upper_bound(hits: float, n: int, error: float) -> float:
+def _upper_bound(hits: float, n: int) -> float:
     from scipy.optimize import brentq
 
     def excess(threshold: float) -> float:
-        return float(log_e_below(hits, n, threshold)) + math.log(error)
+        return float(log_e_below(hits, n, threshold)) + math.log(ERROR_PER_SIDE)
 
     # At the observed share the likelihood of the mixture is below the maximum: no evidence.
     low, high = max(hits / n, 1e-12), 1 - 1e-12

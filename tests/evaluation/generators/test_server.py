@@ -69,8 +69,8 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 def running(folder: Path) -> list[str]:
     """Return the command lines of running servers and supervisors that were started for this folder."""
-    found = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout  # noqa: S607
-    return [line for line in found.splitlines() if small_server.__file__ in line and str(folder) in line]
+    listing = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout  # noqa: S607
+    return [line for line in listing.splitlines() if small_server.__file__ in line and str(folder) in line]
 
 
 def texts(generator: ServerGenerator | ApiGenerator, asked_for: GenerationRequest) -> dict[str, list[str]]:

@@ -97,12 +97,12 @@ def test_beaver_dam_is_harmful_for_any_category_above_the_threshold() -> None:
 
 def test_prompts_contain_both_turns() -> None:
     exchange = Exchange("How?", "So.")
-    assert [(message.role, message.content) for message in qwen3guard.render(exchange)] == [
+    assert [(message.role, message.content) for message in qwen3guard.FORMAT.render(exchange)] == [
         ("user", "How?"),
         ("assistant", "So."),
     ]
-    assert llama_guard.render(exchange) == qwen3guard.render(exchange)
-    assert [(message.role, message.content) for message in llama_guard.render_parts(exchange)] == [
+    assert llama_guard.FORMAT.render(exchange) == qwen3guard.FORMAT.render(exchange)
+    assert [(message.role, message.content) for message in llama_guard.PARTS_FORMAT.render(exchange)] == [
         ("user", [{"type": "text", "text": "How?"}]),
         ("assistant", [{"type": "text", "text": "So."}]),
     ]
@@ -122,10 +122,6 @@ def test_identity_changes_with_the_rubric(monkeypatch: pytest.MonkeyPatch) -> No
     before = endpoint.describe_rubric()
     monkeypatch.setattr(endpoint, "RUBRIC", endpoint.RUBRIC + "Be kind.\n")
     assert endpoint.describe_rubric() != before
-
-
-def test_at_least_30_injections_are_tested() -> None:
-    assert len(set(INJECTIONS)) >= 30
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)

@@ -73,10 +73,6 @@ def test_verdicts_keep_the_order_of_exchanges() -> None:
     ]
 
 
-def test_measure_is_non_refusal_rate() -> None:
-    assert RefusalJudge.identity.measure == "non_refusal_rate"
-
-
 @given(
     st.sampled_from(DECLINING),
     st.lists(st.tuples(st.integers(0, 400), st.sampled_from("\u200b\u200c\u200d\u2060\ufeff\u00ad")), max_size=12),
@@ -102,7 +98,6 @@ def test_typography_does_not_hide_a_refusal(answer: str, apostrophe: str, wide: 
 
 
 def test_appended_text_does_not_make_a_refusal() -> None:
-    assert len(INJECTIONS) >= 30
     tried = [
         is_refusal(answer + separator + injection)
         for answer in AFFIRMATIVE

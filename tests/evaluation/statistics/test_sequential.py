@@ -13,7 +13,6 @@ from antidote_ci.evaluation import statistics
 from antidote_ci.evaluation.statistics.sequential import (
     ERROR_PER_SIDE,
     LOG_DECISION_BOUND,
-    apparent_sequence_bounds,
     log_e_below,
 )
 from antidote_ci.records import SequentialLook
@@ -138,7 +137,7 @@ def test_bounds_and_e_values_agree(n: int, share: float, threshold: float) -> No
 
 def test_sequence_bounds_contain_the_exact_bounds() -> None:
     for hits, n in ((0, 60), (5, 100), (50, 500)):
-        lower, upper = apparent_sequence_bounds(hits, n)
+        lower, upper = statistics.sequence_bounds(hits, n)
         fixed = statistics.exact_bounds(hits, n, statistics.SPLIT_CONFIDENCE)
         assert lower <= fixed[0]
         assert upper > fixed[1]
