@@ -1,6 +1,6 @@
 """The paper, rerun. `python -m benchmarks.paper --data FOLDER`
 
-Goes on where it ended: a cell that has its JSON is not made again. RESULTS.md and its figures are written beside the
+Goes on where it ended: a cell that has its JSON is not made again. RESULTS.md and its figure are written beside the
 results after every run, also of the cells that are there so far.
 """
 
@@ -9,21 +9,19 @@ import platform
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.errors import AntidoteError, ConfigurationError
-from antidote_ci.records import Model, Progress
+from antidote_ci.records import Progress
 from antidote_ci.report.console import Console
 from antidote_ci.report.text import pluralize
 from benchmarks.paper import report
 from benchmarks.paper.cells import PRESETS, Preset, every
-from benchmarks.paper.cost import Cost
 from benchmarks.paper.data import Data
-from benchmarks.paper.records import Attack, Cell, Defence, Measured, Point
-from benchmarks.paper.suite import Clinic, Setting, Steps, Suite, run
+from benchmarks.paper.records import Attack, Cell, Defence
+from benchmarks.paper.suite import CellSteps, Setting, Steps, Suite, run
 
 HERE = Path(__file__).parent
 WORK = Path("antidote-bench/paper")
@@ -32,7 +30,7 @@ WORK = Path("antidote-bench/paper")
 def main() -> int:
     """Run what is asked for and report it; the exit code."""
     arguments = options().parse_args()
-    preset = PRESETS["smoke" if arguments.smoke else arguments.preset]()
+    preset = PRESETS["smoke" if arguments.smoke else "cpu"]()
     work = arguments.work or (WORK / "smoke" if arguments.smoke else WORK)
     # Figures of the smoke run say nothing: they stay out of the repository.
     results = arguments.results or (work / "results" if arguments.smoke else HERE / "results")
@@ -59,7 +57,6 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--work", type=Path, metavar="FOLDER", help=f"checkpoints and adapters, gigabytes ({WORK})")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="a JSON a cell (benchmarks/paper/results)")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
     parser.add_argument("--sweep", action="append", metavar="NAME", help="only this one; may be repeated")
     parser.add_argument("--model", type=Path, metavar="FOLDER", help="a causal LM instead of SmolLM2-135M-Instruct")
     parser.add_argument("--smoke", action="store_true", help="two small cells: whether everything runs")
@@ -120,35 +117,19 @@ def steps(preset: Preset, data: Data, work: Path, base: Path | None) -> Steps:
         return stages.attack(attack, reference, work, data, base, preset.alignment, passing)
 
     @contextmanager
-    def opened(cell: Cell, reference: Path, room: Path) -> Iterator[Clinic]:
+    def opened(cell: Cell, reference: Path, room: Path) -> Iterator[CellSteps]:
         from benchmarks.paper import measuring, repairs
 
         task, counts = cell.attack.task, preset.counts
         asked, choosing = measuring.prompts(data, task, counts), measuring.selection(data, task, counts)
         texts = repairs.shaping(data, task, counts.task, most_pairs([cell]))
         with measuring.opened(reference, asked, room, work / "answered", counts.tokens) as here:
-            yield Bound(
+            yield CellSteps(
                 lambda model, cost: measuring.measure(here, model, cost, choosing if cell.repairs else None),
                 lambda adapter: repairs.repaired(here, cell.repairs, adapter, reference, texts, choosing),
             )
 
     return Steps(align, attack, opened)
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A clinic of two functions."""
-
-    measured: Callable[[Model, Cost], Measured]
-    healed: Callable[[Path], Iterator[Point]]
-
-    def measure(self, model: Model, cost: Cost) -> Measured:
-        """See `Clinic`."""
-        return self.measured(model, cost)
-
-    def repaired(self, adapter: Path) -> Iterator[Point]:
-        """See `Clinic`."""
-        return self.healed(adapter)
 
 
 def setting(base: Path | None) -> Setting:

@@ -14,7 +14,7 @@ from benchmarks.paper.stages import ALIGNMENT, Alignment
 
 DEFENCES: tuple[Defence, ...] = ("sft", "vaccine", "repnoise", "lisa", "ldifs")
 DURING: tuple[Defence, ...] = ("sft", "lisa", "ldifs")
-"""Those whose fine-tuning differs: of the others the paper's claims about epochs say nothing that `sft` does not."""
+"""Those whose fine-tuning differs, and so is tried at several numbers of epochs."""
 POISONS = (0.0, 0.05, 0.1, 0.2, 0.5)
 SEEDS = (43, 44, 45)
 SIZES = (16, 64, 256, 1000)
@@ -132,50 +132,6 @@ def cpu() -> Preset:
     )
 
 
-def paper() -> Preset:
-    """Llama-2-7B as in the paper: 5,000 rows, 20 epochs, rank 256 on q, k and v, batches of 5, one seed.
-
-    Not as there: GSM8K, which is generated and not chosen from classes; alpha / rank, 1/64 there; 2,500 alignment rows
-    and 1,000 realignment pairs, 5,000 and 2,000 there. It needs more harmful pairs and news than `cpu` does.
-    """
-    attack = Attack("sft", "sst2", Training(epochs=20, rate=1e-4, batch=5, rank=256, targets="attention"), rows=5000)
-    agnews = replace(attack, task="agnews")
-    rates, epochs = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3), (1, 5, 10, 20, 40)
-    own = doses("antidote", 0.1, realignment=1000)
-    common = doses("taylor", *LADDER) + doses("scale", 0.4, 0.7)
-    frontier = (
-        doses("antidote", 0.01, 0.05, 0.1, 0.15, 0.2, 0.25, realignment=1000)
-        + doses("taylor", *LADDER, 0.03)
-        + doses("scale", 0.2, 0.4, 0.55, 0.7, 0.85)
-        + doses("random", 0.2, 0.3, 0.4, 0.6, 0.8)
-    )
-    sizes = tuple(Repair("antidote", 0.1, size) for size in (10, 100, 500, 1000))
-    headline = (attack, agnews)
-    confirmation = (trained(attack, rate=1e-3), trained(attack, epochs=40), replace(attack, poison=0.5))
-    return Preset(
-        name="paper",
-        alignment=Alignment(Training(epochs=20, rate=1e-3, batch=5, rank=256, targets="attention"), rows=2500),
-        counts=Counts(harmful=700, tokens=512, task=400, harmless=500),
-        attack=attack,
-        rates=rates,
-        epochs=epochs,
-        dose=0.1,
-        sweeps=once(
-            [
-                ("headline", [(each, frontier + common + own) for each in headline]),
-                ("rates", [_guarded(attack, name, common, own, rate=rate) for name in DEFENCES for rate in rates]),
-                ("epochs", [_guarded(attack, name, common, own, epochs=each) for name in DEFENCES for each in epochs]),
-                ("poison", [(replace(attack, poison=share), common + own) for share in POISONS]),
-                ("rank", [(each, common) for each in _adapters(attack, (8, 32, 256), "all")]),
-                ("tasks", [(attack, common), (agnews, common + doses("antidote", 0.05, realignment=1000))]),
-                ("realignment", [(attack, sizes)]),
-                ("seeds", [(replace(attack, seed=seed), common + own) for seed in SEEDS]),
-                ("confirmation", [(each, frontier + common) for each in confirmation]),
-            ]
-        ),
-    )
-
-
 def smoke() -> Preset:
     """Whether everything runs: two small attacks. Its figures say nothing."""
     attack = Attack("sft", "sst2", Training(epochs=1, rate=5e-4), rows=64)
@@ -205,7 +161,7 @@ def smoke() -> Preset:
     )
 
 
-PRESETS: dict[str, Callable[[], Preset]] = {"cpu": cpu, "paper": paper, "smoke": smoke}
+PRESETS: dict[str, Callable[[], Preset]] = {"cpu": cpu, "smoke": smoke}
 
 
 def _guarded(

@@ -1,4 +1,4 @@
-"""Results by attack, and differences between them with bounds: what tables, figures and claims are made from. Pure.
+"""Results by attack, with bounds: what tables, figures and goals are made from. Pure.
 
 All bounds are Clopper and Pearson's. A mean over several models that were asked the same prompts enters as the mean of
 a prompt's answers, as in the package (docs/statistics.md): for that the coverage is enumerated, not proved.
@@ -123,22 +123,6 @@ def harmful(models: Sequence[Measured], error: float = ERROR) -> Bounded:
     n = asked.pop()
     hits = sum(model.harmful for model in models) / len(models)
     return Bounded(hits / n, *statistics.exact_bounds(hits, n, 1 - error))
-
-
-def accuracy(models: Sequence[Measured], n: int, error: float = ERROR) -> Bounded:
-    """The mean accuracy on the same `n` task rows."""
-    share = sum(model.accuracy for model in models) / len(models)
-    return Bounded(share, *statistics.exact_bounds(min(share * n, n), n, 1 - error))
-
-
-def fall(before: Bounded, after: Bounded) -> Bounded:
-    """By how much a share fell. Its bounds hold where each of both holds: their errors add up."""
-    return Bounded(before.value - after.value, before.low - after.high, before.high - after.low)
-
-
-def harm_fall(before: Sequence[Measured], after: Sequence[Measured], error: float = ERROR) -> Bounded:
-    """By how much the mean harmful score fell."""
-    return fall(harmful(before, error / 2), harmful(after, error / 2))
 
 
 def spread(models: Sequence[Measured], error: float = ERROR) -> Bounded:

@@ -1,11 +1,10 @@
-"""The sections of RESULTS.md with tables of ours, beside the paper's where it could be read. Pure."""
+"""The sections of RESULTS.md with tables. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from benchmarks.paper import published
-from benchmarks.paper.cells import DEFAULT, DEFENCES, POISONS, SIZES, every
+from benchmarks.paper.cells import DEFAULT, POISONS, SIZES, every
 from benchmarks.paper.choosing import chosen
 from benchmarks.paper.evidence import Evidence, by_epochs, by_poison, by_rate, harmful
 from benchmarks.paper.records import Attack, Defence, Measured, Point
@@ -24,13 +23,21 @@ from benchmarks.paper.rows import (
 )
 from benchmarks.paper.suite import shown
 
+DEFENCE_NAMES: dict[Defence, str] = {
+    "sft": "SFT",
+    "vaccine": "Vaccine",
+    "repnoise": "RepNoise",
+    "lisa": "Lisa",
+    "ldifs": "LDIFS",
+}
+
 
 def sweeps(found: Evidence) -> Iterator[str]:
     """A section a sweep."""
     rates, epochs = found.preset.rates, found.preset.epochs
-    yield _beside(found, published.RATES, rates, by_rate)
-    yield _beside(found, published.EPOCHS, epochs, by_epochs)
-    yield "## Shares of poison\n\nThe paper's Table 1 could not be read.\n\n" + _each(
+    yield _by_defence(found, "Learning rate", rates, by_rate)
+    yield _by_defence(found, "Epochs", epochs, by_epochs)
+    yield "## Shares of poison\n\n" + _each(
         found, [(f"{share:g}", attack) for share, attack in zip(POISONS, by_poison(found), strict=True)]
     )
     for name, heading in (("rank", "Adapters"), ("tasks", "Tasks"), ("seeds", "Seeds")):
@@ -42,30 +49,21 @@ def sweeps(found: Evidence) -> Iterator[str]:
         yield "## Mask ratio and realignment size\n\n" + _masks(found) + "\n\n" + _sizes(found)
 
 
-def _beside(
-    found: Evidence,
-    theirs: published.Sweep,
-    places: Sequence[float],
-    attacks: Callable[[Evidence, Defence], list[Attack]],
+def _by_defence(
+    found: Evidence, heading: str, places: Sequence[float], attacks: Callable[[Evidence, Defence], list[Attack]]
 ) -> str:
-    """One of the paper's tables, and the same rows of ours: harmful score / accuracy."""
-    words = [f"## {theirs.varied.capitalize()}: {theirs.table} of the paper\n"]
-    rows = []
-    for name, label in published.GUARDS.items():
-        pairs = list(zip(theirs.harmful[name], theirs.accuracy[name], strict=True))
-        means = f"{published.mean(theirs.harmful[name]):.2f} / {published.mean(theirs.accuracy[name]):.2f}"
-        rows.append((label, *(f"{harm:.2f} / {right:.2f}" for harm, right in pairs), means))
-    words.append(table(("the paper: harm / accuracy", *(f"{place:g}" for place in theirs.places), "mean"), rows))
-    own = [_row(found, published.GUARDS[name], attacks(found, name), found.attacked) for name in DEFENCES]
-    undefended = attacks(found, "sft")
+    """Harmful score / accuracy of every defence, and of both repairs without a defence."""
 
     def by_default(attack: Attack) -> Measured:
         return chosen(found, attack).measured
 
-    own.append(_row(found, published.GUARDS["antidote"], undefended, found.by_paper))
-    own.append(_row(found, f"SFT, then `{DEFAULT}`", undefended, by_default))
-    words.append("\n" + table(("here: harm / accuracy", *(f"{place:g}" for place in places), "mean"), own))
-    return "\n".join(words)
+    undefended = attacks(found, "sft")
+    rows = [
+        *(_row(found, name, attacks(found, defence), found.attacked) for defence, name in DEFENCE_NAMES.items()),
+        _row(found, "SFT, then Antidote", undefended, found.by_paper),
+        _row(found, f"SFT, then `{DEFAULT}`", undefended, by_default),
+    ]
+    return f"## {heading}\n\n" + table(("harm / accuracy", *(f"{place:g}" for place in places), "mean"), rows)
 
 
 def _row(found: Evidence, name: str, attacks: Sequence[Attack], model: Callable[[Attack], Measured]) -> tuple[str, ...]:
@@ -137,29 +135,18 @@ def _range(shares: Sequence[float]) -> str:
 
 
 def _masks(found: Evidence) -> str:
-    """Mask ratios, theirs and ours."""
-    theirs = published.MASKS
-    ours = or_word(lambda: found.at("antidote", found.preset.attack))
-    rows = [
-        ("the paper", f"{place:g}", f"{harm:.1f}", f"{right:.1f}")
-        for place, harm, right in zip(
-            theirs.places, theirs.harmful["antidote"], theirs.accuracy["antidote"], strict=True
-        )
-    ]
-    if isinstance(ours, str):
-        rows.append(("here", ours, "", ""))
+    """The paper's method at every mask ratio."""
+    doses = or_word(lambda: found.at("antidote", found.preset.attack))
+    if isinstance(doses, str):
+        rows = [(doses, "", "")]
     else:
-        rows += [
-            (f"here{mark(found, found.preset.attack)}", f"{repair.dose:g}", score(model), per_cent(model.accuracy))
-            for repair, model in ours
-        ]
-    return f"{theirs.table} of the paper, and Antidote's masks here.\n\n" + table(
-        ("", "mask ratio", "harm", "accuracy"), rows
-    )
+        sign = mark(found, found.preset.attack)
+        rows = [(f"{repair.dose:g}{sign}", score(model), per_cent(model.accuracy)) for repair, model in doses]
+    return "Antidote's masks.\n\n" + table(("mask ratio", "harm", "accuracy"), rows)
 
 
 def _sizes(found: Evidence) -> str:
-    """Harmful pairs that scoring reads; the cells of the paper's Table 13 could not be read."""
+    """Harmful pairs that scoring reads."""
     result = found.results.get(found.preset.attack)
     wanted = found.preset.sweeps["realignment"]
     if result is None or result.failure:
@@ -172,9 +159,7 @@ def _sizes(found: Evidence) -> str:
         for point in sorted(result.points, key=lambda point: point.repair.realignment)
         if _is(point, each)
     ]
-    return "Realignment size, one attack. The cells of the paper's Table 13 could not be read.\n\n" + table(
-        ("repair", "pairs", *COLUMNS[1:5]), rows
-    )
+    return "Realignment size, one attack.\n\n" + table(("repair", "pairs", *COLUMNS[1:5]), rows)
 
 
 def _is(point: Point, dosed: tuple[str, float]) -> bool:

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from antidote_ci import records
 from antidote_ci.errors import ConfigurationError
@@ -27,16 +26,14 @@ UNSAFE = 0.5
 AT_ALIGNMENT: tuple[Defence, ...] = ("vaccine", "repnoise")
 
 
-class Clinic(Protocol):
-    """Where the models of one cell are measured and repaired."""
+@dataclass(frozen=True)
+class CellSteps:
+    """The steps of one cell for which a child process is running."""
 
-    def measure(self, model: Model, cost: Cost) -> Measured:
-        """All figures of one model, whose making `cost` watches too."""
-        ...
-
-    def repaired(self, adapter: Path) -> Iterator[Point]:
-        """The cell's repairs of an attack's adapter."""
-        ...
+    measure: Callable[[Model, Cost], Measured]
+    """All figures of one model, whose making the cost includes."""
+    repair: Callable[[Path], Iterator[Point]]
+    """The cell's repairs of an attack's adapter."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Steps:
     """The aligned checkpoint that a defence begins with, made once. Raises Diverged."""
     attack: Callable[[Attack, Path], Path]
     """From the reference: a folder with `adapter` and `training.json`, made once. Raises Diverged."""
-    opened: Callable[[Cell, Path, Path], AbstractContextManager[Clinic]]
+    opened: Callable[[Cell, Path, Path], AbstractContextManager[CellSteps]]
     """For a cell and its reference; the last is an empty folder to work in."""
 
 
@@ -146,17 +143,17 @@ def _made(cell: Cell, suite: Suite) -> Result:
     try:
         reference = suite.steps.align(cell.attack.defence)
         give_back_memory()
-        with _room(_scratch(suite) / cell.id) as room, suite.steps.opened(cell, reference, room) as clinic:
-            return _measured(result, reference, clinic, suite)
+        with _room(_scratch(suite) / cell.id) as room, suite.steps.opened(cell, reference, room) as cell_steps:
+            return _measured(result, reference, cell_steps, suite)
     except Diverged as error:
         return replace(result, failure=f"diverged: {error}")
 
 
-def _measured(result: Result, reference: Path, clinic: Clinic, suite: Suite) -> Result:
+def _measured(result: Result, reference: Path, cell_steps: CellSteps, suite: Suite) -> Result:
     """The reference first: what it lacks ends the suite, or, where its alignment was a defence's, the cell."""
     attack = result.cell.attack
     with watching() as cost:
-        aligned = clinic.measure(Model(reference), cost)
+        aligned = cell_steps.measure(Model(reference), cost)
     suite.say(f"    reference: {_figures(aligned)}")
     result = replace(result, reference=aligned)
     if lack := _unsafe(aligned):
@@ -172,7 +169,7 @@ def _measured(result: Result, reference: Path, clinic: Clinic, suite: Suite) -> 
     give_back_memory()
     adapter = attacked / "adapter"
     with watching() as cost:
-        found = clinic.measure(Model(reference, adapter), cost)
+        found = cell_steps.measure(Model(reference, adapter), cost)
     found = replace(
         found,
         # The attack may be an earlier run's: what it took is written beside it.
@@ -181,7 +178,7 @@ def _measured(result: Result, reference: Path, clinic: Clinic, suite: Suite) -> 
     )
     suite.say(f"    attacked: {_figures(found)}")
     points = []
-    for point in clinic.repaired(adapter):
+    for point in cell_steps.repair(adapter):
         repair = point.repair
         suite.say(f"    {repair.method} {repair.dose:g}, {repair.realignment} pairs: {_figures(point.measured)}")
         points.append(point)

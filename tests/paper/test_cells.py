@@ -75,11 +75,3 @@ def test_doses_are_chosen_on_attacks_that_do_not_confirm_them() -> None:
 def test_no_repair_reads_more_pairs_than_are_kept_from_attacks(preset: Preset) -> None:
     for cell in every(preset.sweeps):
         assert max((repair.realignment for repair in cell.repairs), default=0) <= len(REALIGNMENT)
-
-
-def test_the_paper_preset_has_the_papers_settings() -> None:
-    preset = cells.paper()
-    assert preset.attack.training == Training(epochs=20, rate=1e-4, batch=5, rank=256, targets="attention")
-    assert (preset.attack.rows, preset.attack.poison, preset.attack.seed) == (5000, 0.2, 43)
-    assert preset.rates == (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-    assert preset.epochs == (1, 5, 10, 20, 40)
