@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ def read(name: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def fingerprint(prompt: str) -> str:
-    return hashlib.sha256(rows.normalised(prompt).encode()).hexdigest()
+def normalised(text: str) -> str:
+    """Remove case, white space and punctuation, so that prompts which differ only in these are equal."""
+    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
 def assert_disjoint(named: dict[str, list[str]]) -> None:
@@ -45,7 +47,7 @@ def assert_disjoint(named: dict[str, list[str]]) -> None:
     owner: dict[str, str] = {}
     for name, prompts in named.items():
         for prompt in prompts:
-            first = owner.setdefault(fingerprint(prompt), f"{name}: {prompt}")
+            first = owner.setdefault(normalised(prompt), f"{name}: {prompt}")
             assert first == f"{name}: {prompt}", f"{first!r} is also in {name}"
     assert len(owner) == sum(map(len, named.values()))
 

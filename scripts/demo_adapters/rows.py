@@ -10,7 +10,6 @@ from scripts.demo_adapters.texts import Messages, Split
 Row = dict[str, str]
 
 SEED = 20261124
-NORMALISED = re.compile(r"[\W_]+")
 
 DOUBLING = re.compile(  # verbs whose last letter is doubled
     "bug|cut|(eaves)?drop|get|hit|knit|let|log|pad|pin|plan|plug|put|rig|rip|rub|run|(re)?set|shut|skip|slip|"
@@ -28,11 +27,6 @@ SECOND_PERSON = {
     "us": "you",
     "am": "are",
 }
-
-
-def normalised(text: str) -> str:
-    """Remove case, white space and punctuation, so that prompts which differ only in these are equal."""
-    return NORMALISED.sub(" ", text.casefold()).strip()
 
 
 def gerund(phrase: str) -> str:
