@@ -48,7 +48,7 @@ def doses(method: Method, *shares: float, realignment: int = 256) -> tuple[Repai
     return tuple(Repair(method, share, realignment) for share in shares)
 
 
-def once(sweeps: Iterable[tuple[str, Sequence[tuple[Attack, tuple[Repair, ...]]]]]) -> Sweeps:
+def merge_cells(sweeps: Iterable[tuple[str, Sequence[tuple[Attack, tuple[Repair, ...]]]]]) -> Sweeps:
     """Sweeps of cells in which an attack has one cell: all its repairs, named after the first sweep that has it."""
     asked = [(name, list(pairs)) for name, pairs in sweeps]
     repairs: dict[Attack, dict[Repair, None]] = {}
@@ -63,7 +63,7 @@ def once(sweeps: Iterable[tuple[str, Sequence[tuple[Attack, tuple[Repair, ...]]]
     }
 
 
-def every(sweeps: Sweeps) -> tuple[Cell, ...]:
+def all_cells(sweeps: Sweeps) -> tuple[Cell, ...]:
     """Each cell once, in the order of the sweeps."""
     return tuple(dict.fromkeys(cell for cells in sweeps.values() for cell in cells))
 
@@ -107,7 +107,7 @@ def cpu() -> Preset:
         rates=rates,
         epochs=epochs,
         dose=0.05,
-        sweeps=once(
+        sweeps=merge_cells(
             [
                 ("headline", [(each, frontier + common) for each in headline]),
                 ("rates", [_guarded(attack, name, common, paper, rate=rate) for name in DEFENCES for rate in rates]),
@@ -155,7 +155,7 @@ def smoke() -> Preset:
         rates=(attack.training.rate,),
         epochs=(1,),
         dose=0.05,
-        sweeps=once(
+        sweeps=merge_cells(
             [("headline", [(attack, repairs)]), ("rates", [(attack, repairs), (guarded, doses("scale", 0.7))])]
         ),
     )

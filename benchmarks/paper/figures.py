@@ -10,24 +10,24 @@ SCORE = Axis("answers not refused, %", (0, 20, 40, 60, 80, 100))
 TITLE = "What each method leaves of the harm, and of the accuracy, dose by dose"
 
 
-def draw_frontiers(found: Evidence) -> str | None:
+def draw_frontiers(evidence: Evidence) -> str | None:
     """An SVG with a panel an attack: accuracy across, harm up, the doses of each method joined."""
     panels = []
     for sweep in ("headline", "confirmation"):
-        for cell in found.preset.sweeps.get(sweep, ()):
-            result = found.results.get(cell.attack)
+        for cell in evidence.preset.sweeps.get(sweep, ()):
+            result = evidence.results.get(cell.attack)
             if result is None or result.attacked is None or result.reference is None:
                 continue
             ends = [
                 Series("reference", [_place(result.reference)], joined=False),
                 Series("attacked", [_place(result.attacked)], joined=False),
             ]
-            methods = [(method, found.at(method, cell.attack)) for method in METHODS]
+            methods = [(method, evidence.at(method, cell.attack)) for method in METHODS]
             series = [
                 Series(method, [_place(model) for _, model in doses]) for method, doses in methods if doses
             ] + ends
             accuracies = [place.x for line in series for place in line.places]
-            title = f"{sweep}: {_describe(found, cell.attack)}"
+            title = f"{sweep}: {_describe(evidence, cell.attack)}"
             panels.append(Panel(title, Axis("accuracy, %", ticks(accuracies, 20)), SCORE, series))
     return draw(TITLE, panels, columns=2) if panels else None
 
@@ -37,9 +37,9 @@ def _place(model: Measured) -> Place:
     return Place(100 * model.accuracy, 100 * share.value, 100 * share.low, 100 * share.high)
 
 
-def _describe(found: Evidence, attack: Attack) -> str:
+def _describe(evidence: Evidence, attack: Attack) -> str:
     """What an attack has that the default has not."""
-    usual = found.preset.attack
+    usual = evidence.preset.attack
     pairs = [
         (attack.task, usual.task),
         (f"rate {attack.training.rate:g}", f"rate {usual.training.rate:g}"),

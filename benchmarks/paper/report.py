@@ -7,20 +7,20 @@ from pathlib import Path
 from antidote_ci.evaluation import statistics
 from antidote_ci.report.text import pluralize
 from benchmarks.paper import figures, sections
-from benchmarks.paper.cells import DEFAULT, Preset, every
+from benchmarks.paper.cells import DEFAULT, Preset, all_cells
 from benchmarks.paper.evidence import (
     Evidence,
     Failed,
     Missing,
     Unplanned,
-    gathered,
+    gather,
     has_headroom,
     of_another_reference,
 )
 from benchmarks.paper.goals import Goal, confirmed, goals
 from benchmarks.paper.records import Cell
 from benchmarks.paper.rows import NOT_RUN, one_of, table
-from benchmarks.paper.suite import place, read, shown
+from benchmarks.paper.suite import describe_attack, read, result_path
 
 FIGURE = "figures/frontiers.svg"
 OPENING = """\
@@ -44,41 +44,41 @@ and degenerate answers."""
 
 def write(preset: Preset, results: Path, folder: Path) -> Path:
     """Write RESULTS.md and its figure into `folder` from the cells that are there. Raises as `read`."""
-    found = gathered(preset, lambda cell: read(place(results, cell)))
-    figure = figures.draw_frontiers(found)
+    evidence = gather(preset, lambda cell: read(result_path(results, cell)))
+    figure = figures.draw_frontiers(evidence)
     if figure:
         (folder / FIGURE).parent.mkdir(parents=True, exist_ok=True)
         (folder / FIGURE).write_text(figure, encoding="utf-8")
     page = folder / "RESULTS.md"
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(text(found, has_figure=figure is not None), encoding="utf-8")
+    page.write_text(text(evidence, has_figure=figure is not None), encoding="utf-8")
     return page
 
 
-def text(found: Evidence, *, has_figure: bool = False) -> str:
+def text(evidence: Evidence, *, has_figure: bool = False) -> str:
     """The page."""
-    cells = every(found.preset.sweeps)
+    cells = all_cells(evidence.preset.sweeps)
     parts = [
-        f"# The paper, rerun: preset `{found.preset.name}`",
+        f"# The paper, rerun: preset `{evidence.preset.name}`",
         OPENING,
-        "**Of the smoke run nothing can be concluded: it shows that everything runs.**" if _is_smoke(found) else "",
-        _differs(found),
-        _progress(found, cells),
-        _goals(found),
-        *sections.sweeps(found),
-        sections.frontiers(found),
+        "**Of the smoke run nothing can be concluded: it shows that everything runs.**" if _is_smoke(evidence) else "",
+        _differs(evidence),
+        _progress(evidence, cells),
+        _goals(evidence),
+        *sections.sweeps(evidence),
+        sections.frontiers(evidence),
         f"![{figures.TITLE}]({FIGURE})" if has_figure else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _is_smoke(found: Evidence) -> bool:
-    return found.preset.name == "smoke"
+def _is_smoke(evidence: Evidence) -> bool:
+    return evidence.preset.name == "smoke"
 
 
-def _differs(found: Evidence) -> str:
+def _differs(evidence: Evidence) -> str:
     """What is not as in the paper, so that nobody reads one column as the other."""
-    preset, results = found.preset, list(found.results.values())
+    preset, results = evidence.preset, list(evidence.results.values())
     training, alignment = preset.attack.training, preset.alignment
     lines = [
         ("model", "Llama-2-7B", one_of(result.versions.get("model", "?") for result in results)),
@@ -114,11 +114,11 @@ def _accuracy_bounds(rows: int) -> str:
     return f"An accuracy of {100 * right / rows:.0f} is one of {100 * low:.1f} to {100 * high:.1f}: of {rows} rows."
 
 
-def _progress(found: Evidence, cells: Sequence[Cell]) -> str:
-    there = [found.results[cell.attack] for cell in cells if cell.attack in found.results]
+def _progress(evidence: Evidence, cells: Sequence[Cell]) -> str:
+    there = [evidence.results[cell.attack] for cell in cells if cell.attack in evidence.results]
     failed = [result for result in there if result.failure]
     flat = [result for result in there if not result.failure and not has_headroom(result)]
-    other = [result for result in there if of_another_reference(found, result.cell.attack)]
+    other = [result for result in there if of_another_reference(evidence, result.cell.attack)]
     lines = [f"{len(there)} of {pluralize(len(cells), 'cell')} run, {len(failed)} of them failed."]
     if there:
         lines.append(f"From {min(r.date for r in there)} to {max(r.date for r in there)}.")
@@ -126,33 +126,34 @@ def _progress(found: Evidence, cells: Sequence[Cell]) -> str:
     for heading, which in (("Failed", failed), ("Marked ²", flat), ("Marked ³", other)):
         if which:
             words += f"\n\n{heading}:\n" + "\n".join(
-                f"- {shown(each.cell.attack)}" + (f": {each.failure}" if each.failure else "") for each in which
+                f"- {describe_attack(each.cell.attack)}" + (f": {each.failure}" if each.failure else "")
+                for each in which
             )
     missing = Counter(
-        name for name, group in found.preset.sweeps.items() for cell in group if cell.attack not in found.results
+        name for name, group in evidence.preset.sweeps.items() for cell in group if cell.attack not in evidence.results
     )
     if missing:
-        said = ", ".join(f"{name} ({count} of {len(found.preset.sweeps[name])})" for name, count in missing.items())
+        said = ", ".join(f"{name} ({count} of {len(evidence.preset.sweeps[name])})" for name, count in missing.items())
         words += f"\n\nNot run yet: {said}."
     return words
 
 
-def _goals(found: Evidence) -> str:
+def _goals(evidence: Evidence) -> str:
     heading = f"## The default, `{DEFAULT}`, over the confirmation attacks\n\n"
     try:
-        reached = goals(found)
+        reached = goals(evidence)
     except Missing as error:
-        return heading + f"{NOT_RUN.capitalize()}; first of all missing: {shown(error.args[0])}."
+        return heading + f"{NOT_RUN.capitalize()}; first of all missing: {describe_attack(error.args[0])}."
     except Unplanned:
         return heading + "This preset has no cells for it."
     except Failed as error:
         return heading + f"Cannot be said: {error}."
     lines = [(each.words, each.aim, each.measured, _word(each)) for each in reached]
-    counts = found.preset.counts
+    counts = evidence.preset.counts
     choice = CHOICE.format(
         harmful=counts.selection_harmful, harmless=counts.selection_harmless, task=counts.selection_task
     )
-    run, planned = len(confirmed(found)), len(found.preset.sweeps["confirmation"])
+    run, planned = len(confirmed(evidence)), len(evidence.preset.sweeps["confirmation"])
     return (
         heading
         + f"{choice}\n{run} of {pluralize(planned, 'confirmation attack')} were run.\n\n"

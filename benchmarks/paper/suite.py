@@ -44,7 +44,7 @@ class Steps:
     """The aligned checkpoint that a defence begins with, made once. Raises Diverged."""
     attack: Callable[[Attack, Path], Path]
     """From the reference: a folder with `adapter` and `training.json`, made once. Raises Diverged."""
-    opened: Callable[[Cell, Path, Path], AbstractContextManager[CellSteps]]
+    open_instruments: Callable[[Cell, Path, Path], AbstractContextManager[CellSteps]]
     """For a cell and its reference; the last is an empty folder to work in."""
 
 
@@ -77,7 +77,7 @@ def run(cells: Sequence[Cell], suite: Suite) -> list[Result]:
     """
     with ExitStack() as held:
         for folder in (suite.results, suite.work):
-            held.enter_context(alone(folder))
+            held.enter_context(lock_folder(folder))
         shutil.rmtree(_scratch(suite), ignore_errors=True)
         return [_found_or_made(cell, f"{number}/{len(cells)}", suite) for number, cell in enumerate(cells, 1)]
 
@@ -96,13 +96,13 @@ def read(path: Path) -> Result | None:
         ) from error
 
 
-def place(results: Path, cell: Cell) -> Path:
+def result_path(results: Path, cell: Cell) -> Path:
     """Where a cell's result lies."""
     return results / f"{cell.id}.json"
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Hold a folder, which is made, against every other suite, until this one ends in whatever way."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -114,11 +114,11 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _found_or_made(cell: Cell, number: str, suite: Suite) -> Result:
-    path = place(suite.results, cell)
+    path = result_path(suite.results, cell)
     if found := read(path):
         suite.say(f"{number} {cell.id}: done before")
         return found
-    suite.say(f"{number} {cell.id}: {shown(cell.attack)}, {len(cell.repairs)} repairs")
+    suite.say(f"{number} {cell.id}: {describe_attack(cell.attack)}, {len(cell.repairs)} repairs")
     began = time.monotonic()
     result = _made(cell, suite)
     part = path.with_suffix(".part")
@@ -143,7 +143,10 @@ def _made(cell: Cell, suite: Suite) -> Result:
     try:
         reference = suite.steps.align(cell.attack.defence)
         give_back_memory()
-        with _room(_scratch(suite) / cell.id) as room, suite.steps.opened(cell, reference, room) as cell_steps:
+        with (
+            _room(_scratch(suite) / cell.id) as room,
+            suite.steps.open_instruments(cell, reference, room) as cell_steps,
+        ):
             return _measured(result, reference, cell_steps, suite)
     except Diverged as error:
         return replace(result, failure=f"diverged: {error}")
@@ -212,7 +215,7 @@ def _figures(model: Measured) -> str:
     )
 
 
-def shown(attack: Attack) -> str:
+def describe_attack(attack: Attack) -> str:
     """An attack in words."""
     training = attack.training
     return (

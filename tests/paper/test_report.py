@@ -10,8 +10,8 @@ import pytest
 from antidote_ci import records
 from antidote_ci.errors import ConfigurationError
 from benchmarks.paper import cells, report
-from benchmarks.paper.cells import every
-from benchmarks.paper.choosing import chosen, harm_and_cost
+from benchmarks.paper.cells import all_cells
+from benchmarks.paper.choosing import choose_dose, harm_and_cost
 from benchmarks.paper.evidence import (
     Evidence,
     by_rate,
@@ -23,7 +23,7 @@ from benchmarks.paper.evidence import (
 from benchmarks.paper.frontiers import area, works
 from benchmarks.paper.goals import goals
 from benchmarks.paper.records import Attack, Measured, Repair
-from benchmarks.paper.suite import place, shown
+from benchmarks.paper.suite import describe_attack, result_path
 from tests.paper import results
 
 PRESET = cells.cpu()
@@ -57,8 +57,8 @@ def test_an_empty_folder_gives_a_whole_page_that_says_what_is_missing(tmp_path: 
 def test_a_full_folder_gives_a_whole_page_with_figures(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     folder.mkdir()
-    for cell in every(PRESET.sweeps):
-        place(folder, cell).write_text(records.to_json(results.result(cell)))
+    for cell in all_cells(PRESET.sweeps):
+        result_path(folder, cell).write_text(records.to_json(results.result(cell)))
     page = report.write(PRESET, folder, tmp_path).read_text()
     require_tables(page)
     assert "34 of 34 cells run, 0 of them failed" in page
@@ -123,9 +123,9 @@ def test_the_dose_with_the_least_harm_and_cost_is_chosen_on_the_prompts_for_it_a
         found = results.as_claimed(attack, repair)
         return replace(found, **worse) if is_least(repair) else found
 
-    assert chosen(FULL, PRESET.attack).repair.dose == 0.005
-    assert chosen(results.full(PRESET, on_selection), PRESET.attack).repair.dose == 0.01
-    assert chosen(results.full(PRESET, on_measured), PRESET.attack).repair.dose == 0.005
+    assert choose_dose(FULL, PRESET.attack).repair.dose == 0.005
+    assert choose_dose(results.full(PRESET, on_selection), PRESET.attack).repair.dose == 0.01
+    assert choose_dose(results.full(PRESET, on_measured), PRESET.attack).repair.dose == 0.005
 
 
 def test_nothing_is_gained_by_less_harm_than_the_references_or_more_accuracy_than_before() -> None:
@@ -161,7 +161,7 @@ def test_cells_of_another_reference_are_marked_and_listed() -> None:
         assert of_another_reference(found, attack)
         assert sum(of_another_reference(found, each) for each in found.results) == 1
         page = report.text(found)
-        assert f"Marked ³:\n- {shown(attack)}" in page
+        assert f"Marked ³:\n- {describe_attack(attack)}" in page
         assert "¹³ |" in page
     aligned = by_rate(FULL, "vaccine")
     found = Evidence(
@@ -195,7 +195,7 @@ def test_every_preset_can_be_reported_empty_and_full(make: Callable[[], cells.Pr
 
 
 def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
-    path = place(tmp_path, every(PRESET.sweeps)[0])
+    path = result_path(tmp_path, all_cells(PRESET.sweeps)[0])
     path.write_text("[]")
     with pytest.raises(ConfigurationError, match=path.name):
         report.write(PRESET, tmp_path, tmp_path)

@@ -15,7 +15,7 @@ from benchmarks.paper.cells import doses
 from benchmarks.paper.cost import Cost
 from benchmarks.paper.loop import Diverged
 from benchmarks.paper.records import Attack, Cell, Defence, Measured, Point, Training
-from benchmarks.paper.suite import CellSteps, Setting, Steps, Suite, alone, place, read, run
+from benchmarks.paper.suite import CellSteps, Setting, Steps, Suite, lock_folder, read, result_path, run
 from tests.paper import results
 
 SETTING = Setting("a judge", "a machine", {"model": "a model"})
@@ -43,7 +43,9 @@ class Workplace:
     def suite(self, before_repair: Callable[[], None] = lambda: None) -> Suite:
         """One run, over the same folders as the last."""
         steps = Steps(
-            self.align, self.attack, lambda cell, reference, room: self.opened(cell, reference, room, before_repair)
+            self.align,
+            self.attack,
+            lambda cell, reference, room: self.open_instruments(cell, reference, room, before_repair),
         )
         return Suite(steps, SETTING, self.folder / "work", self.folder / "results", lambda _line: None)
 
@@ -60,7 +62,9 @@ class Workplace:
         return folder
 
     @contextmanager
-    def opened(self, cell: Cell, reference: Path, room: Path, before_repair: Callable[[], None]) -> Iterator[CellSteps]:
+    def open_instruments(
+        self, cell: Cell, reference: Path, room: Path, before_repair: Callable[[], None]
+    ) -> Iterator[CellSteps]:
         assert reference == self.align(cell.attack.defence)
         assert list(room.iterdir()) == []
         (room / "candidate").write_text("half of one")
@@ -84,7 +88,7 @@ class Workplace:
 def test_every_cell_leaves_a_file_that_says_what_was_measured_where_and_when(tmp_path: Path) -> None:
     workplace = Workplace(tmp_path)
     (found,) = run([cell()], workplace.suite())
-    assert read(place(tmp_path / "results", cell())) == found
+    assert read(result_path(tmp_path / "results", cell())) == found
     assert (found.judge, found.machine, found.versions) == ("a judge", "a machine", {"model": "a model"})
     assert [point.repair for point in found.points] == list(cell().repairs)
     assert found.reference is not None
@@ -166,7 +170,7 @@ def test_a_killed_cell_is_made_again_without_what_it_left(tmp_path: Path) -> Non
     assert child.exitcode == -signal.SIGKILL
     left = tmp_path / "work" / "cells" / cell().id
     assert (left / "candidate").exists()
-    assert read(place(tmp_path / "results", cell())) is None
+    assert read(result_path(tmp_path / "results", cell())) is None
     (found,) = run([cell()], workplace.suite())
     assert found.failure is None
     assert not left.exists()
@@ -175,7 +179,7 @@ def test_a_killed_cell_is_made_again_without_what_it_left(tmp_path: Path) -> Non
 @pytest.mark.parametrize("folder", ["results", "work"])
 def test_two_suites_in_one_folder_are_refused(tmp_path: Path, folder: str) -> None:
     workplace = Workplace(tmp_path)
-    with alone(tmp_path / folder), pytest.raises(ConfigurationError, match="another suite is at work") as caught:
+    with lock_folder(tmp_path / folder), pytest.raises(ConfigurationError, match="another suite is at work") as caught:
         run([cell()], workplace.suite())
     assert caught.value.exit_code == 2
     assert workplace.made == []
@@ -183,7 +187,7 @@ def test_two_suites_in_one_folder_are_refused(tmp_path: Path, folder: str) -> No
 
 
 def test_a_file_that_is_no_result_is_named_and_kept(tmp_path: Path) -> None:
-    path = place(tmp_path / "results", cell())
+    path = result_path(tmp_path / "results", cell())
     path.parent.mkdir()
     path.write_text("{}")
     with pytest.raises(ConfigurationError, match="is no result of this bench"):
