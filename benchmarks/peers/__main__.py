@@ -156,9 +156,14 @@ def timed(command: Sequence[str], log: Path) -> tuple[float, int]:
     return time.monotonic() - began, peak_bytes
 
 
+def environment_folder(tool: str, work: Path) -> Path:
+    """Another version is installed into another folder, so that the page names the version that was measured."""
+    return work / f"{tool}-{VERSIONS[tool]}-environment"
+
+
 def _environment(tool: str, work: Path) -> Path:
     """Its `bin`, made on the first run."""
-    folder = work / f"{tool}-environment"
+    folder = environment_folder(tool, work)
     if not (folder / "ready").exists():
         print_line(f"    an environment for {tool}")
         _run([sys.executable, "-m", "venv", "--clear", f"{folder}"])

@@ -36,18 +36,6 @@ def test_no_attack_is_made_twice(preset: Preset) -> None:
 
 
 @each_preset
-def test_no_repair_is_tried_twice(preset: Preset) -> None:
-    for cell in all_cells(preset.sweeps):
-        assert len(set(cell.repairs)) == len(cell.repairs)
-
-
-@each_preset
-def test_making_a_preset_again_gives_the_same_cells(preset: Preset) -> None:
-    again = PRESETS[preset.name]()
-    assert [cell.id for cell in all_cells(preset.sweeps)] == [cell.id for cell in all_cells(again.sweeps)]
-
-
-@each_preset
 def test_the_paper_is_at_its_dose_wherever_rates_and_epochs_are_undefended(preset: Preset) -> None:
     for name in ("rates", "epochs"):
         for cell in preset.sweeps.get(name, ()):
