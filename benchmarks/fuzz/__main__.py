@@ -23,7 +23,7 @@ TIMEOUT = 300
 
 def main() -> int:
     """Run the campaign, the bombs and the combinations. Returns the exit code."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description="headers and indexes that lie")
+    options = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description="fuzz the checks of checkpoints")
     options.add_argument("--cases", type=int, default=1_000_000, help="headers and indexes")
     options.add_argument("--combinations", type=int, default=100_000, help="combined changes of checkpoints")
     options.add_argument("--first", type=int, default=0, help="number of the first combination, to resume")

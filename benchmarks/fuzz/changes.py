@@ -170,6 +170,12 @@ def write_safetensors(path: Path, header: Mapping[str, Any], data: bytes) -> Non
     write(path, struct.pack("<Q", len(text)) + text + data)
 
 
+WEIGHT_CHANGES = (
+    *("nan", "infinite", "rename", "swap", "dtype", "shape", "drop", "twice", "truncate", "more", "prefix", "zero"),
+    *("unlisted", "elsewhere", "ghost", "second index", "metadata") * 2,
+)
+
+
 def change_weights(model: Model, rng: Random) -> str:
     """Let index, headers and content of the weights disagree, or write numbers that are not finite."""
     folder = choose_folder(model, rng)
@@ -185,21 +191,7 @@ def change_weights(model: Model, rng: Random) -> str:
         start, end = header[name]["data_offsets"]
     except (ValueError, LookupError, TypeError, struct.error):
         return f"{path.name} holds no weights"
-    kinds = [
-        "nan",
-        "infinite",
-        "rename",
-        "swap",
-        "dtype",
-        "shape",
-        "drop",
-        "twice",
-        "truncate",
-        "more",
-        "prefix",
-        "zero",
-    ]
-    kind = rng.choice(kinds + ["unlisted", "elsewhere", "ghost", "second index", "metadata"] * 2)
+    kind = rng.choice(WEIGHT_CHANGES)
     said = f"{kind}: {name} in {path.name}"
     match kind:
         case "nan" | "infinite":
@@ -260,8 +252,6 @@ def _change_index(index: Path, path: Path, name: str, kind: str, rng: Random) ->
             )
         case "ghost":
             weight_map["model.ghost.weight"] = rng.choice((path.name, "ghost.safetensors"))
-        case "metadata":
-            metadata = {"total_parameters": 10**30}
     write(index, {"metadata": metadata, "weight_map": weight_map})
     return f"{kind}: {name} of {path.name} in the index"
 

@@ -179,7 +179,7 @@ def quiet_libraries() -> None:
 
 
 def report_progress(progress: Progress) -> None:
-    """A sign of life at every tenth of a long step."""
+    """Print a line at every tenth of a long step."""
     if progress.total and progress.done * 10 // progress.total > (progress.done - 1) * 10 // progress.total:
         print_line(f"    {progress.what}: {progress.done} of {progress.total}")
 

@@ -141,7 +141,7 @@ def _figures(instruments: Instruments, model: Model, asked: PromptSets) -> Figur
 
 
 def silent(_progress: Progress) -> None:
-    """Nobody watches."""
+    """Ignore progress."""
 
 
 def _build_evaluator(sandbox: Sandbox, store: AnswerStore, tokens: int) -> Evaluator:

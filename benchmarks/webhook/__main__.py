@@ -1,4 +1,4 @@
-"""A storm of deliveries against the real service. `python -m benchmarks.webhook`
+"""A load test of the real service. `python -m benchmarks.webhook`
 
 A thousand deliveries over 16 connections, while the service is killed and started again ten times and a real repair
 keeps the machine busy. Prints a table and every broken rule.
@@ -26,7 +26,7 @@ GOAL = 0.200
 
 def main() -> None:
     """Run the storm, check the rules, and print."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks.webhook", description="the webhook in a storm")
+    options = argparse.ArgumentParser(prog="python -m benchmarks.webhook", description="load test of the service")
     options.add_argument("--deliveries", type=int, default=1000)
     options.add_argument("--seconds", type=float, default=150, help="over which they are spread")
     options.add_argument("--seed", type=int, default=1)
