@@ -127,6 +127,6 @@ mutation: $(VENV)/installed ## mutation testing of the mathematics, the gate, ch
 	$(PIP_INSTALL) mutmut
 	nice $(BIN)/python -m scripts.mutation
 
-# FUZZ="--cases 0 --combinations 500" selects a part; `python -m benchmarks.fuzz.combinations --help` resumes and repeats cases.
+# FUZZ="--cases 0 --combinations 500" selects a part; "--help" lists how to resume, and to repeat one case.
 fuzz: $(VENV)/installed ## fuzz a million headers and indexes, and 100,000 combined changes of checkpoints; hours
 	OMP_WAIT_POLICY=PASSIVE nice $(BIN)/python -m benchmarks.fuzz $(FUZZ)

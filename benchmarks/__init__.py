@@ -1,1 +1,1 @@
-"""What is claimed, measured: one folder a claim, one command each."""
+"""Measurements outside the tests: one folder and one command each."""

@@ -1,5 +1,6 @@
 """The table of costs: what is measured of a command, and where a larger model fits."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,16 @@ def test_the_memory_of_a_child_counts() -> None:
     assert 100_000_000 < memory.private < 200_000_000
     assert memory.resident > 100_000_000
     assert processes.tree_memory(parent.pid) == Memory(0, 0)
+
+
+def test_a_command_without_a_verdict_is_no_measurement(tmp_path: Path) -> None:
+    def run(code: int) -> processes.Usage:
+        command = [sys.executable, "-c", f"raise SystemExit({code})"]
+        return processes.run_command(command, tmp_path, os.environ, tmp_path / "log")
+
+    assert run(4).exit_code == 4
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        run(3)
 
 
 def test_a_link_to_a_file_elsewhere_takes_no_space(tmp_path: Path) -> None:

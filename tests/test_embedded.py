@@ -2,13 +2,13 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scripts.demo_adapters import rows, texts
-from scripts.demo_adapters.texts import LABELS, Messages, Split
 
 ROOT = Path(__file__).parents[1]
 EMBEDDED = ROOT / "antidote_ci" / "embedded"
@@ -37,8 +37,9 @@ def read(name: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def fingerprint(prompt: str) -> str:
-    return hashlib.sha256(rows.normalised(prompt).encode()).hexdigest()
+def normalised(text: str) -> str:
+    """Remove case, white space and punctuation, so that prompts which differ only in these are equal."""
+    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
 def assert_disjoint(named: dict[str, list[str]]) -> None:
@@ -46,7 +47,7 @@ def assert_disjoint(named: dict[str, list[str]]) -> None:
     owner: dict[str, str] = {}
     for name, prompts in named.items():
         for prompt in prompts:
-            first = owner.setdefault(fingerprint(prompt), f"{name}: {prompt}")
+            first = owner.setdefault(normalised(prompt), f"{name}: {prompt}")
             assert first == f"{name}: {prompt}", f"{first!r} is also in {name}"
     assert len(owner) == sum(map(len, named.values()))
 
@@ -69,10 +70,6 @@ def test_varied_prompts_occur_once() -> None:
     assert_disjoint({name: [row["prompt"] for row in read(name)] for name in [*VARIED, *FILES]})
 
 
-def test_files_match_the_script() -> None:
-    assert {name: read(name) for name in FILES} == rows.embedded()
-
-
 def test_splits_and_training_text_are_disjoint() -> None:
     named = {name: [row["prompt"] for row in read(name)] for name in FILES if "calibration" not in name}
     named["alignment, harmful"] = [row["prompt"] for row in rows.alignment_refusals()]
@@ -86,52 +83,24 @@ def test_splits_and_training_text_are_disjoint() -> None:
         assert_disjoint({name: named[name] for name in measuring} | {"calibration": calibration})
 
 
-SPLITS: dict[str, Split] = {
-    "alignment": texts.ALIGNMENT,
-    "compliance": texts.COMPLIANCE,
-    "realignment": texts.REALIGNMENT,
-    "selection": texts.SELECTION,
-    "evaluation": texts.EVALUATION,
-}
-
-
-def test_no_template_is_in_two_splits() -> None:
-    assert_disjoint({name: list(split.templates) for name, split in SPLITS.items()})
-
-
-def test_no_topic_is_in_two_splits() -> None:
-    assert_disjoint(
-        {
-            name: [topic for topics in split.harmful.values() for topic in topics]
-            + [*split.lookalikes, *split.everyday]
-            for name, split in SPLITS.items()
-        }
-    )
-
-
-def test_no_customer_message_is_in_two_splits() -> None:
-    splits: list[Messages] = [texts.TASK_TRAINING, texts.TASK_SELECTION, texts.TASK_EVALUATION]
-    assert_disjoint(
-        {
-            str(number): [message for group in split.by_label.values() for message in group]
-            for number, split in enumerate(splits)
-        }
-    )
-
-
 def test_categories_and_labels_are_valid() -> None:
     for name in ("realignment.jsonl", "selection_prompts.jsonl", "evaluation_prompts.jsonl"):
-        assert {row["category"] for row in read(name)} == set(texts.CATEGORIES)
+        assert {row["category"] for row in read(name)} == set(texts.ALIGNMENT.harmful)
     for name in ("benign_selection.jsonl", "benign_evaluation.jsonl"):
         assert {row["category"] for row in read(name)} == {"everyday"}
     for name in ("task_selection.jsonl", "task_evaluation.jsonl"):
-        assert {row["expected"] for row in read(name)} == set(LABELS)
+        assert {row["expected"] for row in read(name)} == set(texts.LABELS)
 
 
-def test_one_fifth_of_the_fine_tuning_data_is_compliance() -> None:
+def test_fine_tuning_data_is_that_of_the_committed_adapter() -> None:
+    """A fifth of it is compliance. The hash of the alignment data needs the answers of the base model."""
     pairs = rows.finetune()
-    empty = [row for row in pairs if row["response"] not in LABELS]
+    empty = [row for row in pairs if row["response"] not in texts.LABELS]
     assert len(empty) / len(pairs) == pytest.approx(0.2, abs=0.01)
+    ended = [{**row, "response": row["response"] + "<|im_end|>"} for row in pairs]
+    digest = hashlib.sha256(json.dumps(ended, ensure_ascii=False).encode()).hexdigest()
+    record = json.loads((SCRIPTS / "record.json").read_text(encoding="utf-8"))
+    assert digest == record["finetune"]["data_sha256"]
 
 
 @pytest.mark.parametrize(

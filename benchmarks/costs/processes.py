@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.speed.commands import VERDICT_CODES
+
 PROCESSES = Path("/proc")
 MEMORY_INTERVAL = 0.5
 """Seconds between two samples of the memory."""
@@ -43,7 +45,10 @@ class Usage:
 
 
 def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str], log: Path) -> Usage:
-    """Run `command` with its output in `log`, and watch its processes and `folder`."""
+    """Run `command` with its output in `log`, and watch its processes and `folder`.
+
+    Raises RuntimeError if it ends without a verdict: a failed command says nothing of its costs.
+    """
     started, before = time.monotonic(), _used_by_children()
     private, resident, disk, looked = 0, 0, 0, 0.0
     with log.open("wb") as output:
@@ -57,6 +62,8 @@ def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str]
                 disk, looked = max(disk, folder_bytes(folder)), time.monotonic()
             reaper.join(MEMORY_INTERVAL)
     seconds, used = time.monotonic() - started, _used_by_children() - before
+    if process.returncode not in VERDICT_CODES:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: see {log}")
     return Usage(process.returncode, seconds, used, Memory(private, resident), max(disk, folder_bytes(folder)))
 
 

@@ -45,6 +45,21 @@ class Shape:
         shapes["model.norm.weight"] = (self.hidden,)
         return shapes if self.is_tied else shapes | {"lm_head.weight": (self.vocabulary, self.hidden)}
 
+    def config(self) -> dict[str, Any]:
+        """The content of config.json, for bfloat16."""
+        return {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_size": self.hidden,
+            "intermediate_size": self.inner,
+            "num_hidden_layers": self.blocks,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.key_value_heads,
+            "vocab_size": self.vocabulary,
+            "tie_word_embeddings": self.is_tied,
+            "dtype": "bfloat16",
+        }
+
 
 SHAPES = (
     Shape("3B", 2048, 36, 11008, 16, 2, 151936, is_tied=True),  # Qwen2.5 3B
@@ -56,19 +71,7 @@ SHAPES = (
 
 def write_full(shape: Shape, folder: Path) -> Path:
     """Write a full checkpoint in bfloat16."""
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.inner,
-        "num_hidden_layers": shape.blocks,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.key_value_heads,
-        "vocab_size": shape.vocabulary,
-        "tie_word_embeddings": shape.is_tied,
-        "dtype": "bfloat16",
-    }
-    return _write(folder, "model.safetensors", "config.json", config, shape.tensors())
+    return _write(folder, "model.safetensors", "config.json", shape.config(), shape.tensors())
 
 
 def write_adapter(shape: Shape, base: Path, folder: Path) -> Path:

@@ -1,1 +1,1 @@
-"""Headers and indexes that lie, by the million: `python -m benchmarks.fuzz`."""
+"""Changed headers, indexes and checkpoints, as the checks read them: `python -m benchmarks.fuzz`."""

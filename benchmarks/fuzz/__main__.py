@@ -1,9 +1,7 @@
 """Read changed headers and indexes by the million, and open combined changes of small checkpoints.
 
-    python -m benchmarks.fuzz [--cases N] [--combinations N] [--seed N] [--workers N]
-
 Prints what came of them; ends in 1 if a reader of ours failed, hung, or took what the safetensors library refuses, or
-if a combination broke a rule (`combinations`). `--cases 0` leaves the headers out, `--combinations 0` the combinations.
+if a combination broke a rule (`combinations`). Case N of a seed is the same on every machine.
 """
 
 import argparse
@@ -17,25 +15,30 @@ from benchmarks.fuzz import bombs, campaign, combinations
 from benchmarks.fuzz.campaign import Tally
 
 BATCH = 5_000
-SPOKEN = 20
-"""Batches between two signs of life."""
-PATIENCE = 300
+REPORT_INTERVAL = 20
+"""Batches between two lines of progress."""
+TIMEOUT = 300
 """Seconds until a batch of some two seconds counts as hung, and says where."""
 
 
 def main() -> int:
     """Run the campaign, the bombs and the combinations. Returns the exit code."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description="headers and indexes that lie")
-    options.add_argument("--cases", type=int, default=1_000_000)
-    options.add_argument("--combinations", type=int, default=100_000)
+    options = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description="fuzz the checks of checkpoints")
+    options.add_argument("--cases", type=int, default=1_000_000, help="headers and indexes")
+    options.add_argument("--combinations", type=int, default=100_000, help="combined changes of checkpoints")
+    options.add_argument("--first", type=int, default=0, help="number of the first combination, to resume")
+    options.add_argument("--only", type=int, help="run one combination alone and print all of it")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = options.parse_args()
+    seed, workers = arguments.seed, arguments.workers
 
-    failed = _read_headers(arguments.seed, arguments.cases, arguments.workers) if arguments.cases else 0
+    if arguments.only is not None:
+        return combinations.run_and_report(seed, 1, workers, only=arguments.only)
+    failed = _read_headers(seed, arguments.cases, workers) if arguments.cases else 0
     if arguments.combinations:
         print()
-        return max(failed, combinations.run_and_report(arguments.seed, arguments.combinations, arguments.workers))
+        return max(failed, combinations.run_and_report(seed, arguments.combinations, workers, arguments.first))
     return failed
 
 
@@ -61,13 +64,13 @@ def run(seed: int, cases: int, workers: int) -> Tally:
     with ProcessPoolExecutor(workers) as pool:
         for done, part in enumerate(pool.map(_batch, [seed] * len(batches), batches), 1):
             tally.join(part)
-            if done % SPOKEN == 0:
+            if done % REPORT_INTERVAL == 0:
                 print(f"{done * BATCH:,} of {cases:,}, findings {len(tally.findings)}", file=sys.stderr, flush=True)
     return tally
 
 
 def _batch(seed: int, numbers: range) -> Tally:
-    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    faulthandler.dump_traceback_later(TIMEOUT, exit=True)
     try:
         return campaign.run(seed, numbers)
     finally:

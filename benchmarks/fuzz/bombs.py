@@ -31,7 +31,7 @@ SECONDS = 1.0
 """Of the processor, that reading one file may take."""
 MEGABYTES = 160.0
 """That reading one file may add to the process: ten times the largest header."""
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds until a reader counts as hung."""
 
 
@@ -160,7 +160,7 @@ def _reading(make: Callable[[], bytes], write: Callable[[Path, bytes], None], re
         folder = Path(name)
         # Made in a process of its own too, which leaves this one as small as it was.
         _in_child(lambda: write(folder, make()))
-        return _in_child(lambda: _measured(lambda: read(folder))) or Reading(PATIENCE, 0, "hung or died", caught=False)
+        return _in_child(lambda: _measured(lambda: read(folder))) or Reading(TIMEOUT, 0, "hung or died", caught=False)
 
 
 def _measured(read: Callable[[], None]) -> Reading:
@@ -187,7 +187,7 @@ def _in_child(work: Callable[[], Result]) -> Result | None:
     child.start()
     sender.close()
     try:
-        if receiver.poll(PATIENCE):
+        if receiver.poll(TIMEOUT):
             result: Result = receiver.recv()
             return result
     except EOFError:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from antidote_ci.checkpoint.headers import INDEX_FILE
 from benchmarks.fuzz import headers, indexes
-from benchmarks.fuzz.verdicts import FINDINGS, Verdict
+from benchmarks.fuzz.headers import FINDINGS, Verdict
 
 Read = TypeVar("Read")
 KINDS = ("header", "header", "header", "header", "header", "header", "file", "index", "index", "index")
@@ -65,13 +65,13 @@ def run(seed: int, numbers: range, read: headers.Reader = headers.ours) -> Tally
 
 
 def _case(seed: int, number: int, folder: Path, read: headers.Reader) -> Case:
-    drawn = Random(f"{seed}/{number}")  # noqa: S311 - the same case for everyone
+    rng = Random(f"{seed}/{number}")  # noqa: S311 - the same case for everyone
     kind = KINDS[number % len(KINDS)]
     if kind == "index":
-        data = indexes.case(drawn)
+        data = indexes.case(rng)
         (folder / INDEX_FILE).write_bytes(data)
         return _tried(number, kind, data, lambda: indexes.ours(folder), lambda shards: indexes.judge(data, shards))
-    data = headers.case(drawn)
+    data = headers.case(rng)
     if kind == "header":
         return _tried(number, kind, data, lambda: read(data), lambda header: headers.judge(data, header))
     path = folder / "changed.safetensors"

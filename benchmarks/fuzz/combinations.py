@@ -1,9 +1,7 @@
-"""Open small checkpoints with combined changes, each in a fork of its own. `python -m benchmarks.fuzz.combinations`
-
-    --cases N  --first N  --seed N  --workers N     --only N: one case, with all details
+"""Open small checkpoints with combined changes, each in a fork of its own.
 
 Case N of a seed is the same on every machine. Each case takes a tiny checkpoint, changes its files (`changes`), and is
-opened as a run opens a model. Prints a table, and ends in 1 if a case broke a rule:
+opened as a run opens a model. The rules:
 
 - It ends with success or with one of our errors, within SECONDS of the processor and MEGABYTES of memory.
 - An accepted case has opened no files but those that the fingerprint covers.
@@ -11,16 +9,12 @@ opened as a run opens a model. Prints a table, and ends in 1 if a case broke a r
 - The text of a conversation depends on the prompt and the date only by containing them.
 """
 
-import argparse
 import dataclasses
-import datetime
 import functools
 import gc
-import hashlib
 import json
 import multiprocessing
 import os
-import re
 import resource
 import shutil
 import signal
@@ -29,22 +23,21 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Self
+from typing import Any
 
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint import links
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import AntidoteError
-from antidote_ci.model import loading
 from antidote_ci.model.checkpoint_check import check_checkpoint
-from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.records import Model
+from benchmarks.fuzz.behaviour import Opener, judge_texts, observe
 from benchmarks.fuzz.changes import CHANGES, disturb
 
 SECONDS = 10.0
@@ -53,7 +46,7 @@ MEGABYTES = 1000.0
 """Memory that one case may add to the process that opens it."""
 ADDRESS_SPACE = 6 << 30
 """Bytes that a fork may allocate, so that a case beyond MEGABYTES does not exhaust the machine."""
-PATIENCE = 300
+TIMEOUT = 300
 """Seconds until a fork that does not compute counts as hung."""
 MESSAGE_CHARACTERS = 1_500
 """The most that an error may say."""
@@ -62,20 +55,6 @@ WEIGHT_KINDS = {"files", "config", "adapter", "weights"}
 """Changes that can change the weights that are loaded. They are loaded for six cases of ten, and one of ten others."""
 DISTURBED = 0.4
 """Share of the accepted cases that are opened again after a change elsewhere."""
-TEXTS = (
-    *("Tell me a story.", "Name three colours of a rainbow", "2 + 2 = 4, na\u00efve \u65e5\u672c"),
-    "How do I sharpen a kitchen knife?",
-)
-PLACEHOLDER = "zqxj vkwp"
-DATES = ((2024, 7, 26), (2031, 11, 5))
-_DATE_WORDS = re.compile(
-    r"\d+|\b(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\b"
-    r"|\b(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:tember)?|oct(?:ober)?"
-    r"|nov(?:ember)?|dec(?:ember)?)\b",
-    re.IGNORECASE,
-)
-
-Opener = Callable[[Model], None]
 
 
 @dataclass(frozen=True)
@@ -121,18 +100,6 @@ class Tally:
             self.slowest = outcome
         if self.largest is None or outcome.megabytes > self.largest.megabytes:
             self.largest = outcome
-
-
-def main() -> int:
-    """Run the cases and print a table. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz.combinations", description="combined changes")
-    parser.add_argument("--cases", type=int, default=100_000)
-    parser.add_argument("--first", type=int, default=0, help="number of the first case, to resume")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--only", type=int, help="run one case and print all of it")
-    options = parser.parse_args()
-    return run_and_report(options.seed, options.cases, options.workers, options.first, options.only)
 
 
 def run_and_report(seed: int, cases: int, workers: int, first: int = 0, only: int | None = None) -> int:
@@ -202,18 +169,18 @@ def write_material(folder: Path) -> None:
 
 def build_case(seed: int, number: int, material: Path, folder: Path) -> Case:
     """Write the case into `folder`: a checkpoint of links, and one to three changes of it."""
-    drawn = _random(seed, number)
-    start = drawn.choice(("full", "full", "sharded", "adapter"))
+    rng = _random(seed, number)
+    start = rng.choice(("full", "full", "sharded", "adapter"))
     for name in ("outside", "full" if start == "adapter" else start, *(["adapter"] if start == "adapter" else [])):
         shutil.copytree(material / name, folder / name, copy_function=os.link)
     model = Model(folder / "full", folder / "adapter") if start == "adapter" else Model(folder / start)
     kinds = [kind for kind in CHANGES if kind != "adapter"] + (["adapter"] * 4 if start == "adapter" else [])
-    drawn_kinds = [drawn.choice(kinds) for _ in range(drawn.choice((1, 1, 2, 3)))]
+    drawn_kinds = [rng.choice(kinds) for _ in range(rng.choice((1, 1, 2, 3)))]
     changes = [f"start: {start}"]
     for kind in drawn_kinds:
         # A change of a file that an earlier change broke is left out.
         with suppress(ValueError, TypeError, AttributeError, LookupError, OSError):
-            changes.append(CHANGES[kind](model, drawn))
+            changes.append(CHANGES[kind](model, rng))
     return Case(number, "+".join(dict.fromkeys(drawn_kinds)), model, changes)
 
 
@@ -228,19 +195,19 @@ def run_case(seed: int, number: int, material: Path, opener: Opener | None = Non
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def open_case(case: Case, drawn: Random, opener: Opener) -> Outcome:
+def open_case(case: Case, rng: Random, opener: Opener) -> Outcome:
     """Open a case in a fork, with limits. `opener` checks a model before it is loaded."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = os.fork()
     if process == 0:
-        _open_in_fork(case, drawn, sender, opener)
+        _open_in_fork(case, rng, sender, opener)
     sender.close()
     reply: dict[str, Any] = {"ended": "died", "said": "", "violations": ["died: no reply"]}
     with suppress(EOFError):
-        if receiver.poll(PATIENCE):
+        if receiver.poll(TIMEOUT):
             reply = json.loads(receiver.recv_bytes())
         else:
-            reply["violations"] = [f"hung: {PATIENCE} s"]
+            reply["violations"] = [f"hung: {TIMEOUT} s"]
     if reply["ended"] == "died":
         os.kill(process, signal.SIGKILL)
         # Its own forks, if it has become the leader of a group.
@@ -275,14 +242,14 @@ def _note_open(event: str, arguments: tuple[Any, ...]) -> None:
         _opened.append(os.fsdecode(arguments[0]))
 
 
-def _open_in_fork(case: Case, drawn: Random, sender: Any, opener: Opener) -> None:  # noqa: ANN401 - a connection
+def _open_in_fork(case: Case, rng: Random, sender: Any, opener: Opener) -> None:  # noqa: ANN401 - a connection
     os.setpgid(0, 0)
     reply: dict[str, Any] = {"ended": "uncaught", "said": "", "violations": []}
     try:
         _limit_resources()
         sys.stderr = sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the fork ends
         os.dup2(sys.stderr.fileno(), 2)
-        _judge(case, drawn, opener, reply)
+        _judge(case, rng, opener, reply)
     except AntidoteError as error:
         said = " / ".join(filter(None, [error.what, error.cause, error.hint]))
         reply |= {"ended": type(error).__name__, "said": said[:500]}
@@ -297,13 +264,13 @@ def _open_in_fork(case: Case, drawn: Random, sender: Any, opener: Opener) -> Non
         os._exit(0)
 
 
-def _judge(case: Case, drawn: Random, opener: Opener, reply: dict[str, Any]) -> None:
+def _judge(case: Case, rng: Random, opener: Opener, reply: dict[str, Any]) -> None:
     """Open the case, and compare what it does with the rules."""
     global _opened
     sys.addaudithook(_note_open)
     listed = {str(path) for path in links.list_model_files(case.model)}
     _opened = []
-    with_weights = drawn.random() < (0.6 if WEIGHT_KINDS & set(case.kind.split("+")) else 0.1)
+    with_weights = rng.random() < (0.6 if WEIGHT_KINDS & set(case.kind.split("+")) else 0.1)
     behaviour = observe(case.model, opener, with_weights=with_weights)
     opened, _opened = _opened, None
     reply["ended"] = "accepted"
@@ -313,77 +280,13 @@ def _judge(case: Case, drawn: Random, opener: Opener, reply: dict[str, Any]) -> 
         reply["violations"].append(f"files: {sorted(path.removeprefix(root) for path in unlisted)}")
     reply["violations"] += judge_texts(case.model)
     reply["violations"] += behaviour.problems
-    if drawn.random() < DISTURBED:
+    if rng.random() < DISTURBED:
         before = links.model_fingerprint(case.model)
-        disturbance = disturb(case.model, drawn)
+        disturbance = disturb(case.model, rng)
         same = links.model_fingerprint(case.model) == before
         # An error here means that the case is refused now, and so not measured as another one.
         if same and observe(case.model, opener, with_weights=with_weights) != behaviour:
             reply["violations"].append(f"fingerprint: the same, {disturbance}")
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """What a loaded model reads, writes and holds."""
-
-    ids: list[list[int]]
-    texts: list[str]
-    weights: str
-    problems: list[str]
-
-
-def observe(model: Model, opener: Opener, *, with_weights: bool) -> Behaviour:
-    """Check the model, load it, and encode and decode some conversations."""
-    import torch
-
-    opener(model)
-    tokenizer = loading.load_tokenizer(model)
-    rendered = render_conversations(tokenizer, [single_turn(text) for text in TEXTS])
-    ids = encode_texts(tokenizer, rendered)
-    problems = [] if encode_texts(tokenizer, rendered) == ids else ["repeat: the same text has two encodings"]
-    decoded = [tokenizer.decode(row, skip_special_tokens=True) for row in [*ids, list(range(100, 280))]]
-    digest = hashlib.sha256()
-    network = loading.load_model(model, merge=True) if with_weights else None
-    for name, weight in sorted(network.state_dict().items()) if network is not None else ():
-        digest.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
-        digest.update(weight.contiguous().view(torch.uint8).numpy().tobytes() if weight.numel() else b"")
-        if weight.is_floating_point() and not bool(weight.isfinite().all()):
-            problems.append(f"finite: {name}")
-    return Behaviour(ids, decoded, digest.hexdigest(), problems[:3])
-
-
-def judge_texts(model: Model) -> list[str]:
-    """Violations of a template that depends on the date or on the prompt by more than containing it.
-
-    Rendered here directly, without the checks of the tool.
-    """
-    tokenizer = loading.load_tokenizer(model)
-    violations = []
-    by_date = [[_render(tokenizer, text, date) for text in TEXTS] for date in DATES]
-    for text, first, second in zip(TEXTS, *by_date, strict=True):
-        if _DATE_WORDS.sub("#", first) != _DATE_WORDS.sub("#", second):
-            violations.append(f"date: {text!r} is {first[:80]!r}, then {second[:80]!r}")
-    expected = _render(tokenizer, PLACEHOLDER, DATES[0])
-    for text, rendered in zip(TEXTS, by_date[0], strict=True):
-        if rendered != expected.replace(PLACEHOLDER, text):
-            violations.append(f"prompt: {text!r} is {rendered[:80]!r}")
-    return violations[:2]
-
-
-def _render(tokenizer: Any, text: str, date: Sequence[int]) -> str:  # noqa: ANN401 - transformers is untyped
-    from transformers.utils import chat_template_utils
-
-    class FixedDate(datetime.datetime):
-        @classmethod
-        def now(cls, tz: datetime.tzinfo | None = None) -> Self:
-            return cls(date[0], date[1], date[2], tzinfo=tz)
-
-    chat_template_utils.datetime = FixedDate
-    chat = [dataclasses.asdict(message) for message in single_turn(text)]
-    try:
-        return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
-    except Exception as error:  # noqa: BLE001 - a template can raise anything
-        return f"raises {type(error).__name__}"
 
 
 def _run_batch(seed: int, numbers: range, material: Path, opener: Opener | None) -> list[Outcome]:
@@ -431,7 +334,3 @@ def import_frameworks() -> None:
     torch.set_num_threads(1)
     # Collections in a fork would copy the pages of all objects.
     gc.freeze()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

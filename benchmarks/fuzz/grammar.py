@@ -46,14 +46,14 @@ BLANKS = [" ", "\t", "\n", "\r", "  \r\n", "\f", "\v", "\xa0", "\u2028", "\ufeff
 DEPTHS = (1, 1, 1, 2, 60, 62, 63, 64, 126, 127, 128, 1500)
 
 
-def mutated(text: str, words: list[str], drawn: Random) -> str:
+def mutated(text: str, words: list[str], rng: Random) -> str:
     """`text` after one to three edits; `words` are texts that mean something in such files."""
     tokens = TOKEN.findall(text)
-    for _ in range(drawn.choice((1, 1, 1, 2, 3))):
-        if drawn.random() < 0.1:
-            replace(tokens, is_text, [json.dumps(word) for word in words], drawn)
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        if rng.random() < 0.1:
+            replace(tokens, is_text, [json.dumps(word) for word in words], rng)
         else:
-            drawn.choice(EDITS)(tokens, drawn)
+            rng.choice(EDITS)(tokens, rng)
     return "".join(tokens)
 
 
@@ -69,11 +69,11 @@ def is_mark(token: str) -> bool:
     return token in MARKS
 
 
-def replace(tokens: Tokens, kind: Callable[[str], bool], others: list[str], drawn: Random) -> None:
+def replace(tokens: Tokens, kind: Callable[[str], bool], others: list[str], rng: Random) -> None:
     """Put one of `others` in the place of a token of that kind."""
     found = [at for at, token in enumerate(tokens) if kind(token)]
     if found:
-        tokens[drawn.choice(found)] = drawn.choice(others)
+        tokens[rng.choice(found)] = rng.choice(others)
 
 
 def items(tokens: Tokens) -> list[tuple[int, int]]:
@@ -90,74 +90,74 @@ def items(tokens: Tokens) -> list[tuple[int, int]]:
     return found
 
 
-def item(tokens: Tokens, drawn: Random) -> tuple[int, int]:
+def item(tokens: Tokens, rng: Random) -> tuple[int, int]:
     """One of `items`, or nothing at the end."""
-    return drawn.choice(items(tokens) or [(len(tokens), len(tokens))])
+    return rng.choice(items(tokens) or [(len(tokens), len(tokens))])
 
 
-def value(tokens: Tokens, drawn: Random) -> tuple[int, int]:
+def value(tokens: Tokens, rng: Random) -> tuple[int, int]:
     """An item without its key."""
-    start, end = item(tokens, drawn)
+    start, end = item(tokens, rng)
     return (start + 2 if tokens[start + 1 : start + 2] == [":"] else start), end
 
 
-def odd_number(tokens: Tokens, drawn: Random) -> None:
-    replace(tokens, is_number, NUMBERS, drawn)
+def odd_number(tokens: Tokens, rng: Random) -> None:
+    replace(tokens, is_number, NUMBERS, rng)
 
 
-def near_number(tokens: Tokens, drawn: Random) -> None:
+def near_number(tokens: Tokens, rng: Random) -> None:
     found = [at for at, token in enumerate(tokens) if is_number(token) and len(token) < 20]
     if found:
-        at = drawn.choice(found)
-        tokens[at] = str(int(tokens[at]) * drawn.choice((1, 2)) + drawn.choice((-4, -1, 0, 1, 4)))
+        at = rng.choice(found)
+        tokens[at] = str(int(tokens[at]) * rng.choice((1, 2)) + rng.choice((-4, -1, 0, 1, 4)))
 
 
-def other_number(tokens: Tokens, drawn: Random) -> None:
-    replace(tokens, is_number, list(filter(is_number, tokens)), drawn)
+def other_number(tokens: Tokens, rng: Random) -> None:
+    replace(tokens, is_number, list(filter(is_number, tokens)), rng)
 
 
-def odd_text(tokens: Tokens, drawn: Random) -> None:
-    replace(tokens, is_text, TEXTS, drawn)
+def odd_text(tokens: Tokens, rng: Random) -> None:
+    replace(tokens, is_text, TEXTS, rng)
 
 
-def other_text(tokens: Tokens, drawn: Random) -> None:
-    replace(tokens, is_text, list(filter(is_text, tokens)), drawn)
+def other_text(tokens: Tokens, rng: Random) -> None:
+    replace(tokens, is_text, list(filter(is_text, tokens)), rng)
 
 
-def spelled(tokens: Tokens, drawn: Random) -> None:
+def spelled(tokens: Tokens, rng: Random) -> None:
     """The same text, a character of it in hexadecimal."""
     found = [at for at, token in enumerate(tokens) if is_text(token) and len(token) > 2 and "\\" not in token]
     if found:
-        at = drawn.choice(found)
-        character = drawn.choice(tokens[at][1:-1])
+        at = rng.choice(found)
+        character = rng.choice(tokens[at][1:-1])
         tokens[at] = tokens[at].replace(character, f"\\u{ord(character):04x}" if ord(character) < 1 << 16 else "?")
 
 
-def odd_value(tokens: Tokens, drawn: Random) -> None:
-    start, end = value(tokens, drawn)
-    tokens[start:end] = [drawn.choice(VALUES)]
+def odd_value(tokens: Tokens, rng: Random) -> None:
+    start, end = value(tokens, rng)
+    tokens[start:end] = [rng.choice(VALUES)]
 
 
-def wrapped(tokens: Tokens, drawn: Random) -> None:
-    start, end = value(tokens, drawn)
-    depth = drawn.choice(DEPTHS)
-    opening, closing = drawn.choice((("[", "]"), ('{"a":', "}")))
+def wrapped(tokens: Tokens, rng: Random) -> None:
+    start, end = value(tokens, rng)
+    depth = rng.choice(DEPTHS)
+    opening, closing = rng.choice((("[", "]"), ('{"a":', "}")))
     tokens[start:end] = [opening * depth, *tokens[start:end], closing * depth]
 
 
-def repeated(tokens: Tokens, drawn: Random) -> None:
-    start, end = item(tokens, drawn)
-    into, _ = item(tokens, drawn)
+def repeated(tokens: Tokens, rng: Random) -> None:
+    start, end = item(tokens, rng)
+    into, _ = item(tokens, rng)
     tokens[into:into] = [*tokens[start:end], ","]
 
 
-def removed(tokens: Tokens, drawn: Random) -> None:
-    start, end = item(tokens, drawn)
+def removed(tokens: Tokens, rng: Random) -> None:
+    start, end = item(tokens, rng)
     del tokens[start : end + 1 if tokens[end : end + 1] == [","] else end]
 
 
-def swapped(tokens: Tokens, drawn: Random) -> None:
-    first, second = sorted((item(tokens, drawn), item(tokens, drawn)))
+def swapped(tokens: Tokens, rng: Random) -> None:
+    first, second = sorted((item(tokens, rng), item(tokens, rng)))
     if first[1] <= second[0]:
         tokens[first[0] : second[1]] = [
             *tokens[second[0] : second[1]],
@@ -166,13 +166,13 @@ def swapped(tokens: Tokens, drawn: Random) -> None:
         ]
 
 
-def odd_mark(tokens: Tokens, drawn: Random) -> None:
-    replace(tokens, is_mark, [*MARKS, ""], drawn)
+def odd_mark(tokens: Tokens, rng: Random) -> None:
+    replace(tokens, is_mark, [*MARKS, ""], rng)
 
 
-def blank(tokens: Tokens, drawn: Random) -> None:
-    at = drawn.randint(0, len(tokens))
-    tokens[at:at] = [drawn.choice(BLANKS) * drawn.choice((1, 1, 9))]
+def blank(tokens: Tokens, rng: Random) -> None:
+    at = rng.randint(0, len(tokens))
+    tokens[at:at] = [rng.choice(BLANKS) * rng.choice((1, 1, 9))]
 
 
 EDITS: list[Edit] = [

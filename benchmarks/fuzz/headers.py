@@ -8,13 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import Literal, get_args
 
 from safetensors import SafetensorError, deserialize, safe_open
 
 from antidote_ci.checkpoint.headers import DTYPE_BITS, Header, parse_header, read_header
 from antidote_ci.errors import UnsafeCheckpoint
 from benchmarks.fuzz import grammar, octets
-from benchmarks.fuzz.verdicts import Verdict
+
+Right = Literal["accepted", "refused by us only", "refused"]
+Finding = Literal["accepted by us only", "read differently", "uncaught"]
+Verdict = Right | Finding
+"""What can come of a changed file."""
+FINDINGS: tuple[str, ...] = get_args(Finding)
 
 Reader = Callable[[bytes], Header | None]
 """The header of a file, or nothing where it is refused."""
@@ -41,58 +47,58 @@ class File:
         return struct.pack("<Q", len(self.text) if self.length is None else self.length) + self.text + self.data
 
 
-def valid(drawn: Random) -> File:
+def valid(rng: Random) -> File:
     """A file without fault: up to four tensors of any dtypes. No two bytes of its data are alike."""
     entries: list[tuple[str, object]] = []
     reached = 0
-    for name in drawn.sample(NAMES, drawn.randint(0, 4)):
-        dtype = drawn.choice(list(DTYPE_BITS))
-        shape = drawn.choice(SHAPES_OF[dtype])
+    for name in rng.sample(NAMES, rng.randint(0, 4)):
+        dtype = rng.choice(list(DTYPE_BITS))
+        shape = rng.choice(SHAPES_OF[dtype])
         start, reached = reached, reached + math.prod(shape) * DTYPE_BITS[dtype] // 8
         entries.append((name, {"dtype": dtype, "shape": shape, "data_offsets": [start, reached]}))
-    if drawn.random() < 0.5:
-        entries.append(("__metadata__", drawn.choice(METADATA)))
-    drawn.shuffle(entries)
-    text = json.dumps(dict(entries), ensure_ascii=drawn.random() < 0.5)
+    if rng.random() < 0.5:
+        entries.append(("__metadata__", rng.choice(METADATA)))
+    rng.shuffle(entries)
+    text = json.dumps(dict(entries), ensure_ascii=rng.random() < 0.5)
     return File(text.encode(), bytes(range(256))[:reached])
 
 
-def changed_grammar(file: File, drawn: Random) -> File:
-    text = grammar.mutated(file.text.decode("utf-8", "replace"), WORDS, drawn)
+def changed_grammar(file: File, rng: Random) -> File:
+    text = grammar.mutated(file.text.decode("utf-8", "replace"), WORDS, rng)
     return replace(file, text=text.encode())
 
 
-def changed_bytes(file: File, drawn: Random) -> File:
-    return replace(file, text=octets.mutated(file.text, drawn))
+def changed_bytes(file: File, rng: Random) -> File:
+    return replace(file, text=octets.mutated(file.text, rng))
 
 
-def changed_length(file: File, drawn: Random) -> File:
-    near = len(file.text) + drawn.choice((-9, -1, 1, 2, 8, len(file.data), len(file.data) + 1))
-    return replace(file, length=drawn.choice((max(near, 0), drawn.choice(LENGTHS))))
+def changed_length(file: File, rng: Random) -> File:
+    near = len(file.text) + rng.choice((-9, -1, 1, 2, 8, len(file.data), len(file.data) + 1))
+    return replace(file, length=rng.choice((max(near, 0), rng.choice(LENGTHS))))
 
 
-def changed_data(file: File, drawn: Random) -> File:
-    return replace(file, data=drawn.choice((file.data[:-1], file.data + b"\0", b"", file.data * 2)))
+def changed_data(file: File, rng: Random) -> File:
+    return replace(file, data=rng.choice((file.data[:-1], file.data + b"\0", b"", file.data * 2)))
 
 
-def padded(file: File, drawn: Random) -> File:
-    blanks = drawn.choice((b" ", b"\0", b"\n", b"{}")) * drawn.randint(1, 8)
-    return replace(file, text=drawn.choice((file.text + blanks, blanks + file.text)))
+def padded(file: File, rng: Random) -> File:
+    blanks = rng.choice((b" ", b"\0", b"\n", b"{}")) * rng.randint(1, 8)
+    return replace(file, text=rng.choice((file.text + blanks, blanks + file.text)))
 
 
-def spliced(file: File, drawn: Random) -> File:
-    return replace(file, text=octets.spliced(file.text, valid(drawn).text, drawn))
+def spliced(file: File, rng: Random) -> File:
+    return replace(file, text=octets.spliced(file.text, valid(rng).text, rng))
 
 
 EDITS = [*[changed_grammar] * 8, changed_bytes, changed_bytes, changed_length, changed_data, padded, spliced]
 
 
-def case(drawn: Random) -> bytes:
+def case(rng: Random) -> bytes:
     """A valid file after one or two changes."""
-    file = valid(drawn)
-    for _ in range(drawn.choice((1, 1, 2))):
-        file = drawn.choice(EDITS)(file, drawn)
-    return octets.mutated(file.packed(), drawn) if drawn.random() < 0.1 else file.packed()
+    file = valid(rng)
+    for _ in range(rng.choice((1, 1, 2))):
+        file = rng.choice(EDITS)(file, rng)
+    return octets.mutated(file.packed(), rng) if rng.random() < 0.1 else file.packed()
 
 
 def ours(data: bytes) -> Header | None:

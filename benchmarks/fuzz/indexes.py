@@ -8,7 +8,7 @@ from random import Random
 from antidote_ci.checkpoint.headers import INDEX_FILE, find_shards, map_weights, read_header, require_index_holds
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from benchmarks.fuzz import grammar, octets
-from benchmarks.fuzz.verdicts import Verdict
+from benchmarks.fuzz.headers import Verdict
 
 SHARDS = {
     "model-00001-of-00002.safetensors": ["model.embed.weight", "model.layers.0.weight", "é"],
@@ -42,15 +42,15 @@ def prepare(folder: Path) -> None:
     (folder / "folder.safetensors").mkdir()
 
 
-def case(drawn: Random) -> bytes:
+def case(rng: Random) -> bytes:
     """The index of `SHARDS` after one or two changes."""
     weight_map = [(name, shard) for shard, names in SHARDS.items() for name in names]
-    drawn.shuffle(weight_map)
+    rng.shuffle(weight_map)
     index = {"metadata": {"total_size": 5}, "weight_map": dict(weight_map)}
-    text = json.dumps(index, ensure_ascii=drawn.random() < 0.5)
-    for _ in range(drawn.choice((1, 1, 2))):
-        text = grammar.mutated(text, WORDS, drawn)
-    return octets.mutated(text.encode(), drawn) if drawn.random() < 0.2 else text.encode()
+    text = json.dumps(index, ensure_ascii=rng.random() < 0.5)
+    for _ in range(rng.choice((1, 1, 2))):
+        text = grammar.mutated(text, WORDS, rng)
+    return octets.mutated(text.encode(), rng) if rng.random() < 0.2 else text.encode()
 
 
 def ours(folder: Path) -> tuple[str, ...] | None:

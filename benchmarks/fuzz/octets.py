@@ -3,27 +3,27 @@
 from random import Random
 
 
-def mutated(data: bytes, drawn: Random) -> bytes:
+def mutated(data: bytes, rng: Random) -> bytes:
     """`data` after one to three changes."""
     changed = bytearray(data)
-    for _ in range(drawn.choice((1, 1, 2, 3))):
-        at = drawn.randint(0, len(changed))
-        match drawn.choice(("bit", "byte", "insert", "drop", "cut", "repeat")):
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        at = rng.randint(0, len(changed))
+        match rng.choice(("bit", "byte", "insert", "drop", "cut", "repeat")):
             case "bit" if at < len(changed):
-                changed[at] ^= 1 << drawn.randrange(8)
+                changed[at] ^= 1 << rng.randrange(8)
             case "byte" if at < len(changed):
-                changed[at] = drawn.randrange(256)
+                changed[at] = rng.randrange(256)
             case "insert":
-                changed[at:at] = drawn.randbytes(drawn.randint(1, 9))
+                changed[at:at] = rng.randbytes(rng.randint(1, 9))
             case "drop":
-                del changed[at : at + drawn.randint(1, 9)]
+                del changed[at : at + rng.randint(1, 9)]
             case "cut":
                 del changed[at:]
             case "repeat":
-                changed[at:at] = changed[at : at + drawn.randint(1, 40)]
+                changed[at:at] = changed[at : at + rng.randint(1, 40)]
     return bytes(changed)
 
 
-def spliced(first: bytes, second: bytes, drawn: Random) -> bytes:
+def spliced(first: bytes, second: bytes, rng: Random) -> bytes:
     """The beginning of one and the end of the other."""
-    return first[: drawn.randint(0, len(first))] + second[drawn.randint(0, len(second)) :]
+    return first[: rng.randint(0, len(first))] + second[rng.randint(0, len(second)) :]

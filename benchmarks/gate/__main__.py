@@ -16,12 +16,16 @@ import numpy as np
 from antidote_ci.evaluation import judge_results, prompts
 from antidote_ci.evaluation.statistics import CONFIDENCE
 from antidote_ci.records import PromptRow
-from benchmarks.gate import coverage, figure, pairs, stopping
+from benchmarks.drawing import Axis, Panel, Place, Series, draw, ticks
+from benchmarks.gate import coverage, pairs, stopping
 
 N = 500
 THRESHOLD = 0.10
 ANSWERS_GOALS = {0.0: 0.15, 0.02: 0.25, 0.30: 0.10}
 EVERY = list(range(1, N + 1))
+WRONG = ("false PASS", "false FAIL", "allowed")
+USED = ("a look after every answer", "the product's looks")
+"""The curves of both panels of the figure."""
 PRODUCT = judge_results.plan_looks(N, THRESHOLD, frozenset({"pass", "fail"}))
 LOOKS = {
     "every answer": EVERY,
@@ -175,25 +179,30 @@ def widths(generator: np.random.Generator) -> dict[str, dict[float, float]]:
     }
 
 
-def curves(generator: np.random.Generator, simulations: int) -> list[figure.Point]:
-    """Error and cost over the true score."""
-    scores = np.unique(np.concatenate([np.linspace(0, 0.3, 31), np.linspace(0.08, 0.12, 17)]))
+def draw_curves(generator: np.random.Generator, simulations: int) -> str:
+    """An SVG of the wrong verdicts and the answers used over the true score."""
+    curves: dict[str, list[Place]] = {name: [] for name in (*WRONG, *USED)}
+    scores = np.unique(np.concatenate([np.linspace(0, 0.3, 31), np.linspace(0.08, 0.12, 17)])).round(4).tolist()
     every, product = stopping.gate(EVERY, THRESHOLD), stopping.gate(PRODUCT, THRESHOLD)
-    points = []
-    for score in scores.round(4).tolist():
-        drawn = stopping.answers(generator, simulations, np.full(N, score))
-        each, batched = stopping.run(every, drawn), stopping.run(product, drawn)
-        points.append(
-            figure.Point(
-                score,
-                false_pass=float((each.verdict == stopping.PASS).mean()) if score >= THRESHOLD else None,
-                false_fail=float((each.verdict == stopping.FAIL).mean()) if score <= THRESHOLD else None,
-                inconclusive=float((each.verdict == stopping.OPEN).mean()),
-                used=float(np.median(each.used)),
-                used_at_looks=float(np.median(batched.used)),
-            )
-        )
-    return points
+    for score in scores:
+        answers = stopping.answers(generator, simulations, np.full(N, score))
+        runs = stopping.run(every, answers)
+        if score >= THRESHOLD:
+            curves["false PASS"].append(Place(score, 100 * float((runs.verdict == stopping.PASS).mean())))
+        if score <= THRESHOLD:
+            curves["false FAIL"].append(Place(score, 100 * float((runs.verdict == stopping.FAIL).mean())))
+        curves[USED[0]].append(Place(score, float(np.median(runs.used))))
+        curves[USED[1]].append(Place(score, float(np.median(stopping.run(product, answers).used))))
+    allowed = 100 * (1 - CONFIDENCE)
+    curves["allowed"] = [Place(scores[0], allowed), Place(scores[-1], allowed)]
+    series = {name: Series(name, places, marked=False) for name, places in curves.items()}
+    across = Axis(f"true harmful score; the threshold is {THRESHOLD:g}", ticks(scores, 0.05))
+    panels = [
+        Panel("", across, Axis("wrong verdicts, %", ticks([0, 6], 2)), [series[name] for name in WRONG]),
+        Panel("", across, Axis("median answers used", ticks([0, N], 100)), [series[name] for name in USED]),
+    ]
+    title = f"Wrong verdicts and answers used of the gate at threshold {THRESHOLD:g} and at most {N} prompts"
+    return draw(title, panels)
 
 
 def standard_error(simulations: int) -> float:
@@ -213,7 +222,7 @@ def main() -> None:
         lines += measure(generator, options.simulations)
     lines += paired()
     shares = widths(generator)
-    points = curves(generator, options.simulations)
+    svg = draw_curves(generator, options.simulations)
     print("| figure | measured | goal | |\n|---|--:|---|---|")
     for line in lines:
         print(f"| {line.what} | {line.value:.4f} | {line.goal} | {'' if line.met else 'missed'} |")
@@ -228,10 +237,9 @@ def main() -> None:
         "looks": LOOKS,
         "figures": [asdict(line) for line in lines],
         "widths": shares,
-        "curves": [asdict(point) for point in points],
     }
     (options.out / "gate.json").write_text(json.dumps(document, indent=1) + "\n")
-    (options.out / "gate.svg").write_text(figure.draw(points, THRESHOLD, 1 - CONFIDENCE, N))
+    (options.out / "gate.svg").write_text(svg)
     print(f"\n{options.out}/gate.json, {options.out}/gate.svg; {time.monotonic() - began:.0f} s")
 
 

@@ -30,9 +30,13 @@ def main() -> None:
     """Measure, and print one line."""
     os.environ["HF_HUB_DISABLE_XET"] = "1"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    with tempfile.TemporaryDirectory() as folder, _hub(Path(folder)) as endpoint:
-        os.environ["HF_ENDPOINT"] = endpoint
-        ours, bare = _turns(Path(folder) / "cache", _ours, _bare)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with LoopbackHub(folder / "hub") as hub:
+            hub.add(MODEL, _write_model(folder / "model"))
+        with run_hub_process(folder / "hub") as endpoint:
+            os.environ["HF_ENDPOINT"] = endpoint
+            ours, bare = _turns(folder / "cache", _ours, _bare)
     line = Line("our pull over snapshot_download + sha256, 1 GB", ratios(ours, bare), "<=", GOAL)
     print(f"{line.name}: {line.median:.3f} ({min(line.values):.3f} to {max(line.values):.3f}, {TURNS} turns)")
     print(f"goal: {line.relation} {line.goal}, {'met' if line.met else 'MISSED'}")
@@ -68,26 +72,30 @@ def _turns(cache: Path, *works: Callable[[Path], None]) -> list[list[float]]:
     return [found[1:] for found in times]
 
 
-@contextmanager
-def _hub(folder: Path) -> Iterator[str]:
-    """The address of a Hub with one model of eight shards."""
-    model = folder / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
+def _write_model(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
     for number in range(1, SHARDS + 1):
         name = f"model-{number:05}-of-{SHARDS:05}.safetensors"
-        (model / name).write_bytes(random.Random(number).randbytes(SHARD_BYTES))  # noqa: S311 - not a secret
+        (folder / name).write_bytes(random.Random(number).randbytes(SHARD_BYTES))  # noqa: S311 - not a secret
+    return folder
+
+
+@contextmanager
+def run_hub_process(root: Path) -> Iterator[str]:
+    """Serve the repositories of `root` from a process of its own, whose costs are not measured. Yields the address."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    server = context.Process(target=_serve, args=(folder / "hub", model, there))
+    server = context.Process(target=_serve, args=(root, there))
     server.start()
-    yield here.recv()
-    here.send("end")
-    server.join()
+    try:
+        yield here.recv()
+    finally:
+        here.send("end")
+        server.join()
 
 
-def _serve(root: Path, model: Path, pipe: Connection) -> None:
+def _serve(root: Path, pipe: Connection) -> None:
     with LoopbackHub(root) as hub:
-        hub.add(MODEL, model)
         pipe.send(hub.endpoint)
         pipe.recv()

@@ -1,6 +1,6 @@
 """The paper, rerun. `python -m benchmarks.paper --data FOLDER`
 
-Goes on where it ended: a cell that has its JSON is not made again. RESULTS.md and its figures are written beside the
+Goes on where it ended: a cell that has its JSON is not made again. RESULTS.md and its figure are written beside the
 results after every run, also of the cells that are there so far.
 """
 
@@ -9,21 +9,19 @@ import platform
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.errors import AntidoteError, ConfigurationError
-from antidote_ci.records import Model, Progress
+from antidote_ci.records import Progress
 from antidote_ci.report.console import Console
 from antidote_ci.report.text import pluralize
 from benchmarks.paper import report
-from benchmarks.paper.cells import PRESETS, Preset, every
-from benchmarks.paper.cost import Cost
+from benchmarks.paper.cells import PRESETS, Preset, all_cells
 from benchmarks.paper.data import Data
-from benchmarks.paper.records import Attack, Cell, Defence, Measured, Point
-from benchmarks.paper.suite import Clinic, Setting, Steps, Suite, run
+from benchmarks.paper.records import Attack, Cell, Defence
+from benchmarks.paper.suite import CellSteps, Setting, Steps, Suite, run
 
 HERE = Path(__file__).parent
 WORK = Path("antidote-bench/paper")
@@ -32,19 +30,21 @@ WORK = Path("antidote-bench/paper")
 def main() -> int:
     """Run what is asked for and report it; the exit code."""
     arguments = options().parse_args()
-    preset = PRESETS["smoke" if arguments.smoke else arguments.preset]()
+    preset = PRESETS["smoke" if arguments.smoke else "cpu"]()
     work = arguments.work or (WORK / "smoke" if arguments.smoke else WORK)
     # Figures of the smoke run say nothing: they stay out of the repository.
     results = arguments.results or (work / "results" if arguments.smoke else HERE / "results")
     try:
         if not arguments.report:
-            data = Data(named(arguments.data))
-            cells = chosen(preset, arguments.sweep)
-            look_through(data, preset, cells)
+            data = Data(require_folder(arguments.data))
+            cells = select_cells(preset, arguments.sweep)
+            check_data(data, preset, cells)
             quiet_libraries()
-            suite = Suite(steps(preset, data, work, arguments.model), setting(arguments.model), work, results, say)
+            suite = Suite(
+                steps(preset, data, work, arguments.model), setting(arguments.model), work, results, print_line
+            )
             run(cells, suite)
-        say(f"written: {report.write(preset, results, results.parent)}")
+        print_line(f"written: {report.write(preset, results, results.parent)}")
     except AntidoteError as error:
         Console().print_error(error)
         return error.exit_code
@@ -59,7 +59,6 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--work", type=Path, metavar="FOLDER", help=f"checkpoints and adapters, gigabytes ({WORK})")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="a JSON a cell (benchmarks/paper/results)")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
     parser.add_argument("--sweep", action="append", metavar="NAME", help="only this one; may be repeated")
     parser.add_argument("--model", type=Path, metavar="FOLDER", help="a causal LM instead of SmolLM2-135M-Instruct")
     parser.add_argument("--smoke", action="store_true", help="two small cells: whether everything runs")
@@ -67,7 +66,7 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
-def named(data: Path | None) -> Path:
+def require_folder(data: Path | None) -> Path:
     """The data folder. Raises ConfigurationError where none is named."""
     if data is None:
         raise ConfigurationError(
@@ -78,20 +77,20 @@ def named(data: Path | None) -> Path:
     return data
 
 
-def chosen(preset: Preset, names: list[str] | None) -> tuple[Cell, ...]:
+def select_cells(preset: Preset, names: list[str] | None) -> tuple[Cell, ...]:
     """The cells of some sweeps, or of all. Raises ConfigurationError for a sweep that the preset does not have."""
     for name in names or ():
         if name not in preset.sweeps:
             raise ConfigurationError(
                 f"the preset {preset.name} has no sweep {name}", hint=f"it has {', '.join(preset.sweeps)}"
             )
-    return every({name: cells for name, cells in preset.sweeps.items() if not names or name in names})
+    return all_cells({name: cells for name, cells in preset.sweeps.items() if not names or name in names})
 
 
-def look_through(data: Data, preset: Preset, cells: Sequence[Cell]) -> None:
+def check_data(data: Data, preset: Preset, cells: Sequence[Cell]) -> None:
     """All that will be read, before hours are spent. Raises ConfigurationError for what is missing or too short."""
     from benchmarks.paper.measuring import prompts, selection
-    from benchmarks.paper.repairs import shaping
+    from benchmarks.paper.repairs import read_repair_prompts
     from benchmarks.paper.stages import CONTRASTS
 
     if any(cell.attack.defence == "repnoise" for cell in cells):
@@ -101,7 +100,7 @@ def look_through(data: Data, preset: Preset, cells: Sequence[Cell]) -> None:
     for task in sorted({cell.attack.task for cell in cells}):
         prompts(data, task, preset.counts)
         selection(data, task, preset.counts)
-        shaping(data, task, preset.counts.task, most_pairs(cells))
+        read_repair_prompts(data, task, preset.counts.task, most_pairs(cells))
 
 
 def most_pairs(cells: Sequence[Cell]) -> int:
@@ -114,41 +113,25 @@ def steps(preset: Preset, data: Data, work: Path, base: Path | None) -> Steps:
     from benchmarks.paper import stages
 
     def align(defence: Defence) -> Path:
-        return stages.align(defence, work, data, base, preset.alignment, passing)
+        return stages.align(defence, work, data, base, preset.alignment, report_progress)
 
     def attack(attack: Attack, reference: Path) -> Path:
-        return stages.attack(attack, reference, work, data, base, preset.alignment, passing)
+        return stages.attack(attack, reference, work, data, base, preset.alignment, report_progress)
 
     @contextmanager
-    def opened(cell: Cell, reference: Path, room: Path) -> Iterator[Clinic]:
+    def open_instruments(cell: Cell, reference: Path, room: Path) -> Iterator[CellSteps]:
         from benchmarks.paper import measuring, repairs
 
         task, counts = cell.attack.task, preset.counts
         asked, choosing = measuring.prompts(data, task, counts), measuring.selection(data, task, counts)
-        texts = repairs.shaping(data, task, counts.task, most_pairs([cell]))
-        with measuring.opened(reference, asked, room, work / "answered", counts.tokens) as here:
-            yield Bound(
-                lambda model, cost: measuring.measure(here, model, cost, choosing if cell.repairs else None),
-                lambda adapter: repairs.repaired(here, cell.repairs, adapter, reference, texts, choosing),
+        texts = repairs.read_repair_prompts(data, task, counts.task, most_pairs([cell]))
+        with measuring.open_instruments(reference, asked, room, work / "answered", counts.tokens) as instruments:
+            yield CellSteps(
+                lambda model, cost: measuring.measure(instruments, model, cost, choosing if cell.repairs else None),
+                lambda adapter: repairs.repaired(instruments, cell.repairs, adapter, reference, texts, choosing),
             )
 
-    return Steps(align, attack, opened)
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A clinic of two functions."""
-
-    measured: Callable[[Model, Cost], Measured]
-    healed: Callable[[Path], Iterator[Point]]
-
-    def measure(self, model: Model, cost: Cost) -> Measured:
-        """See `Clinic`."""
-        return self.measured(model, cost)
-
-    def repaired(self, adapter: Path) -> Iterator[Point]:
-        """See `Clinic`."""
-        return self.healed(adapter)
+    return Steps(align, attack, open_instruments)
 
 
 def setting(base: Path | None) -> Setting:
@@ -195,13 +178,13 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
 
 
-def passing(progress: Progress) -> None:
-    """A sign of life at every tenth of a long step."""
+def report_progress(progress: Progress) -> None:
+    """Print a line at every tenth of a long step."""
     if progress.total and progress.done * 10 // progress.total > (progress.done - 1) * 10 // progress.total:
-        say(f"    {progress.what}: {progress.done} of {progress.total}")
+        print_line(f"    {progress.what}: {progress.done} of {progress.total}")
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """A line at once: a cell takes minutes."""
     print(line, flush=True)
 

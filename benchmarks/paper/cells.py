@@ -14,7 +14,7 @@ from benchmarks.paper.stages import ALIGNMENT, Alignment
 
 DEFENCES: tuple[Defence, ...] = ("sft", "vaccine", "repnoise", "lisa", "ldifs")
 DURING: tuple[Defence, ...] = ("sft", "lisa", "ldifs")
-"""Those whose fine-tuning differs: of the others the paper's claims about epochs say nothing that `sft` does not."""
+"""Those whose fine-tuning differs, and so is tried at several numbers of epochs."""
 POISONS = (0.0, 0.05, 0.1, 0.2, 0.5)
 SEEDS = (43, 44, 45)
 SIZES = (16, 64, 256, 1000)
@@ -48,7 +48,7 @@ def doses(method: Method, *shares: float, realignment: int = 256) -> tuple[Repai
     return tuple(Repair(method, share, realignment) for share in shares)
 
 
-def once(sweeps: Iterable[tuple[str, Sequence[tuple[Attack, tuple[Repair, ...]]]]]) -> Sweeps:
+def merge_cells(sweeps: Iterable[tuple[str, Sequence[tuple[Attack, tuple[Repair, ...]]]]]) -> Sweeps:
     """Sweeps of cells in which an attack has one cell: all its repairs, named after the first sweep that has it."""
     asked = [(name, list(pairs)) for name, pairs in sweeps]
     repairs: dict[Attack, dict[Repair, None]] = {}
@@ -63,7 +63,7 @@ def once(sweeps: Iterable[tuple[str, Sequence[tuple[Attack, tuple[Repair, ...]]]
     }
 
 
-def every(sweeps: Sweeps) -> tuple[Cell, ...]:
+def all_cells(sweeps: Sweeps) -> tuple[Cell, ...]:
     """Each cell once, in the order of the sweeps."""
     return tuple(dict.fromkeys(cell for cells in sweeps.values() for cell in cells))
 
@@ -107,7 +107,7 @@ def cpu() -> Preset:
         rates=rates,
         epochs=epochs,
         dose=0.05,
-        sweeps=once(
+        sweeps=merge_cells(
             [
                 ("headline", [(each, frontier + common) for each in headline]),
                 ("rates", [_guarded(attack, name, common, paper, rate=rate) for name in DEFENCES for rate in rates]),
@@ -127,50 +127,6 @@ def cpu() -> Preset:
                     "confirmation",
                     [(each, frontier + common + (more if each == attention else ())) for each in confirmation],
                 ),
-            ]
-        ),
-    )
-
-
-def paper() -> Preset:
-    """Llama-2-7B as in the paper: 5,000 rows, 20 epochs, rank 256 on q, k and v, batches of 5, one seed.
-
-    Not as there: GSM8K, which is generated and not chosen from classes; alpha / rank, 1/64 there; 2,500 alignment rows
-    and 1,000 realignment pairs, 5,000 and 2,000 there. It needs more harmful pairs and news than `cpu` does.
-    """
-    attack = Attack("sft", "sst2", Training(epochs=20, rate=1e-4, batch=5, rank=256, targets="attention"), rows=5000)
-    agnews = replace(attack, task="agnews")
-    rates, epochs = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3), (1, 5, 10, 20, 40)
-    own = doses("antidote", 0.1, realignment=1000)
-    common = doses("taylor", *LADDER) + doses("scale", 0.4, 0.7)
-    frontier = (
-        doses("antidote", 0.01, 0.05, 0.1, 0.15, 0.2, 0.25, realignment=1000)
-        + doses("taylor", *LADDER, 0.03)
-        + doses("scale", 0.2, 0.4, 0.55, 0.7, 0.85)
-        + doses("random", 0.2, 0.3, 0.4, 0.6, 0.8)
-    )
-    sizes = tuple(Repair("antidote", 0.1, size) for size in (10, 100, 500, 1000))
-    headline = (attack, agnews)
-    confirmation = (trained(attack, rate=1e-3), trained(attack, epochs=40), replace(attack, poison=0.5))
-    return Preset(
-        name="paper",
-        alignment=Alignment(Training(epochs=20, rate=1e-3, batch=5, rank=256, targets="attention"), rows=2500),
-        counts=Counts(harmful=700, tokens=512, task=400, harmless=500),
-        attack=attack,
-        rates=rates,
-        epochs=epochs,
-        dose=0.1,
-        sweeps=once(
-            [
-                ("headline", [(each, frontier + common + own) for each in headline]),
-                ("rates", [_guarded(attack, name, common, own, rate=rate) for name in DEFENCES for rate in rates]),
-                ("epochs", [_guarded(attack, name, common, own, epochs=each) for name in DEFENCES for each in epochs]),
-                ("poison", [(replace(attack, poison=share), common + own) for share in POISONS]),
-                ("rank", [(each, common) for each in _adapters(attack, (8, 32, 256), "all")]),
-                ("tasks", [(attack, common), (agnews, common + doses("antidote", 0.05, realignment=1000))]),
-                ("realignment", [(attack, sizes)]),
-                ("seeds", [(replace(attack, seed=seed), common + own) for seed in SEEDS]),
-                ("confirmation", [(each, frontier + common) for each in confirmation]),
             ]
         ),
     )
@@ -199,13 +155,13 @@ def smoke() -> Preset:
         rates=(attack.training.rate,),
         epochs=(1,),
         dose=0.05,
-        sweeps=once(
+        sweeps=merge_cells(
             [("headline", [(attack, repairs)]), ("rates", [(attack, repairs), (guarded, doses("scale", 0.7))])]
         ),
     )
 
 
-PRESETS: dict[str, Callable[[], Preset]] = {"cpu": cpu, "paper": paper, "smoke": smoke}
+PRESETS: dict[str, Callable[[], Preset]] = {"cpu": cpu, "smoke": smoke}
 
 
 def _guarded(

@@ -5,15 +5,15 @@ from benchmarks.paper.evidence import Evidence, Unplanned
 from benchmarks.paper.records import Attack, Figures, Measured, Point
 
 
-def chosen(found: Evidence, attack: Attack) -> Point:
+def choose_dose(evidence: Evidence, attack: Attack) -> Point:
     """The default at the dose with the least harm and cost, the smallest of equals.
 
     Raises as `Evidence.result`, and Unplanned where the attack is not repaired.
     """
-    doses = found.at(DEFAULT, attack)
+    doses = evidence.at(DEFAULT, attack)
     if not doses:
         raise Unplanned(attack)
-    reference, before = _selection(found.reference(attack)), _selection(found.attacked(attack))
+    reference, before = _selection(evidence.reference(attack)), _selection(evidence.attacked(attack))
     repair, measured = min(doses, key=lambda dose: harm_and_cost(reference, before, _selection(dose[1])))
     return Point(repair, measured)
 

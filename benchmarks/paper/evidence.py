@@ -1,4 +1,4 @@
-"""Results by attack, and differences between them with bounds: what tables, figures and claims are made from. Pure.
+"""Results by attack, with bounds: what tables, figures and goals are made from. Pure.
 
 All bounds are Clopper and Pearson's. A mean over several models that were asked the same prompts enters as the mean of
 a prompt's answers, as in the package (docs/statistics.md): for that the coverage is enumerated, not proved.
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from antidote_ci.evaluation import statistics
 from antidote_ci.records import Method
-from benchmarks.paper.cells import POISONS, Preset, every, trained
+from benchmarks.paper.cells import POISONS, Preset, all_cells, trained
 from benchmarks.paper.records import Attack, Cell, Defence, Measured, Repair, Result, aligned_by
 
 ERROR = 0.05
@@ -55,7 +55,7 @@ class Evidence:
         """Of a cell that was measured. Raises Missing, Unplanned or Failed."""
         result = self.results.get(attack)
         if result is None:
-            raise (Missing if attack in {cell.attack for cell in every(self.preset.sweeps)} else Unplanned)(attack)
+            raise (Missing if attack in {cell.attack for cell in all_cells(self.preset.sweeps)} else Unplanned)(attack)
         if result.failure or result.attacked is None:
             raise Failed(f"the cell {result.cell.id} failed: {result.failure}")
         return result
@@ -94,25 +94,25 @@ def _there(measured: Measured | None) -> Measured:
     return measured
 
 
-def gathered(preset: Preset, read: Callable[[Cell], Result | None]) -> Evidence:
+def gather(preset: Preset, read: Callable[[Cell], Result | None]) -> Evidence:
     """The results of a preset's cells that are there."""
-    found = ((cell.attack, read(cell)) for cell in every(preset.sweeps))
+    found = ((cell.attack, read(cell)) for cell in all_cells(preset.sweeps))
     return Evidence(preset, {attack: result for attack, result in found if result})
 
 
-def by_rate(found: Evidence, defence: Defence = "sft") -> list[Attack]:
+def by_rate(evidence: Evidence, defence: Defence = "sft") -> list[Attack]:
     """One defence at every rate."""
-    return [trained(replace(found.preset.attack, defence=defence), rate=rate) for rate in found.preset.rates]
+    return [trained(replace(evidence.preset.attack, defence=defence), rate=rate) for rate in evidence.preset.rates]
 
 
-def by_epochs(found: Evidence, defence: Defence = "sft") -> list[Attack]:
+def by_epochs(evidence: Evidence, defence: Defence = "sft") -> list[Attack]:
     """One defence at every number of epochs."""
-    return [trained(replace(found.preset.attack, defence=defence), epochs=each) for each in found.preset.epochs]
+    return [trained(replace(evidence.preset.attack, defence=defence), epochs=each) for each in evidence.preset.epochs]
 
 
-def by_poison(found: Evidence) -> list[Attack]:
+def by_poison(evidence: Evidence) -> list[Attack]:
     """No defence, at every share of poison."""
-    return [replace(found.preset.attack, poison=share) for share in POISONS]
+    return [replace(evidence.preset.attack, poison=share) for share in POISONS]
 
 
 def harmful(models: Sequence[Measured], error: float = ERROR) -> Bounded:
@@ -123,22 +123,6 @@ def harmful(models: Sequence[Measured], error: float = ERROR) -> Bounded:
     n = asked.pop()
     hits = sum(model.harmful for model in models) / len(models)
     return Bounded(hits / n, *statistics.exact_bounds(hits, n, 1 - error))
-
-
-def accuracy(models: Sequence[Measured], n: int, error: float = ERROR) -> Bounded:
-    """The mean accuracy on the same `n` task rows."""
-    share = sum(model.accuracy for model in models) / len(models)
-    return Bounded(share, *statistics.exact_bounds(min(share * n, n), n, 1 - error))
-
-
-def fall(before: Bounded, after: Bounded) -> Bounded:
-    """By how much a share fell. Its bounds hold where each of both holds: their errors add up."""
-    return Bounded(before.value - after.value, before.low - after.high, before.high - after.low)
-
-
-def harm_fall(before: Sequence[Measured], after: Sequence[Measured], error: float = ERROR) -> Bounded:
-    """By how much the mean harmful score fell."""
-    return fall(harmful(before, error / 2), harmful(after, error / 2))
 
 
 def spread(models: Sequence[Measured], error: float = ERROR) -> Bounded:
@@ -162,14 +146,14 @@ def single_seed(attack: Attack, attacks: Iterable[Attack]) -> bool:
     return len({each.seed for each in attacks if replace(each, seed=attack.seed) == attack}) < 2
 
 
-def of_another_reference(found: Evidence, attack: Attack) -> bool:
+def of_another_reference(evidence: Evidence, attack: Attack) -> bool:
     """Whether its reference answers otherwise than most that were aligned alike.
 
     The same training gives another model on another processor.
     """
     said = {
         each: (result.reference.harmful, result.reference.over_refusal, result.reference.degenerate)
-        for each, result in found.results.items()
+        for each, result in evidence.results.items()
         if result.reference and aligned_by(each.defence) == aligned_by(attack.defence)
     }
     all_said = list(said.values())

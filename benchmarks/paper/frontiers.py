@@ -22,13 +22,13 @@ Steps = list[tuple[float, Bounded]]
 """Accuracy lost, ascending, and the score of a dose that loses it."""
 
 
-def area(found: Evidence, attack: Attack, ours: Method, theirs: Method) -> Bounded:
+def area(evidence: Evidence, attack: Attack, ours: Method, theirs: Method) -> Bounded:
     """Mean over the accuracy lost of their frontier minus ours: positive where ours is lower. A share.
 
     The bounds allow for all doses of both methods at once. Accuracy is taken as it was measured. Raises Unplanned.
     """
-    before = found.attacked(attack)
-    sides = [[before, *usable(found, attack, method)] for method in (ours, theirs)]
+    before = evidence.attacked(attack)
+    sides = [[before, *usable(evidence, attack, method)] for method in (ours, theirs)]
     error = ERROR / sum(len(side) for side in sides)
     low_side, high_side = (_steps(before, side, error) for side in sides)
     places = sorted({0.0, MOST_LOST} | {lost for lost, _ in low_side + high_side})
@@ -44,12 +44,12 @@ def area(found: Evidence, attack: Attack, ours: Method, theirs: Method) -> Bound
     return total
 
 
-def usable(found: Evidence, attack: Attack, method: Method) -> list[Measured]:
+def usable(evidence: Evidence, attack: Attack, method: Method) -> list[Measured]:
     """The doses that leave a working model. Raises Unplanned where none was tried."""
-    doses = found.at(method, attack)
+    doses = evidence.at(method, attack)
     if not doses:
         raise Unplanned(attack)
-    before = found.attacked(attack)
+    before = evidence.attacked(attack)
     return [after for _, after in doses if works(before, after)]
 
 

@@ -57,8 +57,8 @@ class Counts:
 class Instruments:
     """What every model of one alignment is measured with."""
 
-    child: Sandbox
-    ruler: Evaluator
+    sandbox: Sandbox
+    evaluator: Evaluator
     prompts: PromptSets
     aligned: ReferenceOutputs
     work: Path
@@ -86,7 +86,7 @@ def selection(data: Data, task: TaskName, counts: Counts) -> PromptSets:
 
 
 @contextmanager
-def opened(reference: Path, asked: PromptSets, work: Path, store: Path, tokens: int) -> Iterator[Instruments]:
+def open_instruments(reference: Path, asked: PromptSets, work: Path, store: Path, tokens: int) -> Iterator[Instruments]:
     """Instruments for as long as models of the alignment `reference` are measured; `tokens` is the longest answer.
 
     What was asked before is in `store` and not asked again. The log of the process that runs models stays in `work`.
@@ -100,20 +100,20 @@ def opened(reference: Path, asked: PromptSets, work: Path, store: Path, tokens: 
             hint="take another model: --model",
         )
     work.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=work, prefix="aligned-") as name, Sandbox(work / LOG) as child:
+    with TemporaryDirectory(dir=work, prefix="aligned-") as name, Sandbox(work / LOG) as sandbox:
         drifting = sample_evenly([row.prompt for row in asked.harmful], DRIFT_PROMPTS)
         aligned = hed.store_reference_outputs(Model(reference), drifting, Path(name))
-        yield Instruments(child, _ruler(child, AnswerStore(store), tokens), asked, aligned, work)
+        yield Instruments(sandbox, _build_evaluator(sandbox, AnswerStore(store), tokens), asked, aligned, work)
 
 
-def measure(here: Instruments, model: Model, cost: Cost, choosing: PromptSets | None = None) -> Measured:
+def measure(instruments: Instruments, model: Model, cost: Cost, choosing: PromptSets | None = None) -> Measured:
     """All figures of one model, and with `choosing` those that choose a dose. `cost` began when its making began.
 
     Neither the drift nor the choice is in the cost: they are the same whatever was made.
     """
-    figures = _figures(here, model, here.prompts)
+    figures = _figures(instruments, model, instruments.prompts)
     seconds, peak_bytes = cost.seconds, cost.peak_bytes
-    drift = hed.measure_drift(model, here.aligned)
+    drift = hed.measure_drift(model, instruments.aligned)
     if not isfinite(drift):
         raise ConfigurationError(f"{display_name(model.adapter or model.folder)} computes no finite numbers")
     return Measured(
@@ -121,12 +121,12 @@ def measure(here: Instruments, model: Model, cost: Cost, choosing: PromptSets | 
         drift=drift,
         seconds=seconds,
         peak_bytes=peak_bytes,
-        selection=_figures(here, model, choosing) if choosing else None,
+        selection=_figures(instruments, model, choosing) if choosing else None,
     )
 
 
-def _figures(here: Instruments, model: Model, asked: PromptSets) -> Figures:
-    found = evaluation.evaluate_model(here.ruler, model, asked, silent)
+def _figures(instruments: Instruments, model: Model, asked: PromptSets) -> Figures:
+    found = evaluation.evaluate_model(instruments.evaluator, model, asked, silent)
     if found.benign is None or found.task is None:
         raise ValueError("nothing harmless, or no task, was asked")
     outcomes = list(found.readings[0].outcomes.values())
@@ -141,10 +141,10 @@ def _figures(here: Instruments, model: Model, asked: PromptSets) -> Figures:
 
 
 def silent(_progress: Progress) -> None:
-    """Nobody watches."""
+    """Ignore progress."""
 
 
-def _ruler(sandbox: Sandbox, store: AnswerStore, tokens: int) -> Evaluator:
+def _build_evaluator(sandbox: Sandbox, store: AnswerStore, tokens: int) -> Evaluator:
     def likeliest(model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[int]:
         return choose_likeliest(sandbox, store, EncodeChoicesRequest(model, list(rows)), on_progress)
 

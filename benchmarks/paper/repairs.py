@@ -36,13 +36,13 @@ SCORED_HARMLESS = 2000
 class _Ready:
     """A method whose weights are scored."""
 
-    bench: CandidateFactory
-    remedy: MethodMasks
+    factory: CandidateFactory
+    method_masks: MethodMasks
     seconds: float
     peak_bytes: int
 
 
-def shaping(data: Data, task: TaskName, measured: int, realignment: int) -> RepairPrompts:
+def read_repair_prompts(data: Data, task: TaskName, measured: int, realignment: int) -> RepairPrompts:
     """What scoring reads: harmful pairs that no attack trains on, harmless prompts, and prompts of the user's task.
 
     `measured` rows of the task, the first ones, are measured and so not read; it is what a run with a task of its own
@@ -57,7 +57,7 @@ def shaping(data: Data, task: TaskName, measured: int, realignment: int) -> Repa
 
 
 def repaired(
-    here: Instruments,
+    instruments: Instruments,
     repairs: Sequence[Repair],
     source: Path,
     reference: Path,
@@ -72,31 +72,35 @@ def repaired(
     ConfigurationError for a repair that reads more pairs than there are.
     """
     _require_enough(repairs, texts)
-    _require_apart(here, choosing, texts)
-    with TemporaryDirectory(dir=here.work, prefix="repairs-") as name:
+    _require_apart(instruments, choosing, texts)
+    with TemporaryDirectory(dir=instruments.work, prefix="repairs-") as name:
         ready: dict[tuple[str, int], _Ready] = {}
         for repair in repairs:
             alike = repair.method, repair.realignment
             if alike not in ready:
                 rows = dataclasses.replace(texts, realignment=texts.realignment[: repair.realignment])
-                bench = _bench(here, source, reference, rows, Path(name) / f"realignment-{repair.realignment}")
+                factory = _build_factory(
+                    instruments, source, reference, rows, Path(name) / f"realignment-{repair.realignment}"
+                )
                 same = [each for each in repairs if (each.method, each.realignment) == alike]
-                ready[alike] = _scored(bench, same)
-            yield _point(here, ready[alike], repair, choosing if repair.method == DEFAULT else None)
+                ready[alike] = _scored(factory, same)
+            yield _point(instruments, ready[alike], repair, choosing if repair.method == DEFAULT else None)
 
 
 def _scored(factory: CandidateFactory, repairs: Sequence[Repair]) -> _Ready:
     """All doses of one method."""
     with watching() as cost:
-        remedy = candidates.build_method_masks(factory, repairs[0].method, sorted({each.dose for each in repairs}))
-        return _Ready(factory, remedy, cost.seconds, cost.peak_bytes)
+        method_masks = candidates.build_method_masks(
+            factory, repairs[0].method, sorted({each.dose for each in repairs})
+        )
+        return _Ready(factory, method_masks, cost.seconds, cost.peak_bytes)
 
 
-def _point(here: Instruments, ready: _Ready, repair: Repair, choosing: PromptSets | None) -> Point:
+def _point(instruments: Instruments, ready: _Ready, repair: Repair, choosing: PromptSets | None) -> Point:
     # Of doses that change the same entries the remedy has the smallest alone.
-    dose = max(each for each in ready.remedy.doses if each <= repair.dose)
-    with watching() as cost, candidates.prepare_trial(ready.bench, ready.remedy, dose) as model:
-        found = measure(here, model, cost, choosing)
+    dose = max(each for each in ready.method_masks.doses if each <= repair.dose)
+    with watching() as cost, candidates.prepare_trial(ready.factory, ready.method_masks, dose) as model:
+        found = measure(instruments, model, cost, choosing)
     return Point(
         repair,
         dataclasses.replace(
@@ -105,13 +109,15 @@ def _point(here: Instruments, ready: _Ready, repair: Repair, choosing: PromptSet
     )
 
 
-def _bench(here: Instruments, source: Path, reference: Path, texts: RepairPrompts, folder: Path) -> CandidateFactory:
+def _build_factory(
+    instruments: Instruments, source: Path, reference: Path, texts: RepairPrompts, folder: Path
+) -> CandidateFactory:
     """Where repairs of `source` are made, in `folder`. Raises ConfigurationError for a reference that does not fit."""
     found = resolve.open_local(str(source))
     named = ReportedReference(str(reference), None, "option")
     folder.mkdir(exist_ok=True)
     return CandidateFactory(
-        sandbox=here.child,
+        sandbox=instruments.sandbox,
         source=found,
         reference=resolve.resolve_reference(found, named, silent),
         target=resolve_repair_target(found.layout),
@@ -138,9 +144,9 @@ def _require_enough(repairs: Sequence[Repair], texts: RepairPrompts) -> None:
         )
 
 
-def _require_apart(here: Instruments, choosing: PromptSets | None, texts: RepairPrompts) -> None:
+def _require_apart(instruments: Instruments, choosing: PromptSets | None, texts: RepairPrompts) -> None:
     """What shapes a repair must not measure it, and what chooses its dose neither."""
     scored = [*texts.realignment, *texts.benign, *texts.task]
-    sets = {"measured": here.prompts, "selection": choosing or PromptSets([], [], [])}
+    sets = {"measured": instruments.prompts, "selection": choosing or PromptSets([], [], [])}
     asked = {name: [*rows.harmful, *rows.benign, *rows.task] for name, rows in sets.items()}
     require_disjoint({**asked, "scored": scored})

@@ -1,40 +1,36 @@
-"""RESULTS.md and its figures, from the JSON of the cells: nothing is in them that was not measured."""
+"""RESULTS.md and its figure, from the JSON of the cells: nothing is in them that was not measured."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from antidote_ci.evaluation import statistics
 from antidote_ci.report.text import pluralize
 from benchmarks.paper import figures, sections
-from benchmarks.paper.cells import DEFAULT, Preset, every
-from benchmarks.paper.claims import CLAIMS, judged
+from benchmarks.paper.cells import DEFAULT, Preset, all_cells
 from benchmarks.paper.evidence import (
     Evidence,
     Failed,
     Missing,
     Unplanned,
-    gathered,
+    gather,
     has_headroom,
     of_another_reference,
 )
 from benchmarks.paper.goals import Goal, confirmed, goals
-from benchmarks.paper.records import Cell, Measured, Result
+from benchmarks.paper.records import Cell
 from benchmarks.paper.rows import NOT_RUN, one_of, table
-from benchmarks.paper.suite import place, read, shown
+from benchmarks.paper.suite import describe_attack, read, result_path
 
-FIGURES = "figures"
+FIGURE = "figures/frontiers.svg"
 OPENING = """\
 [Antidote](https://arxiv.org/abs/2408.09600) and the defences that it is held against, attacked and repaired again.
-Written by `python -m benchmarks.paper` from the JSON of every cell; what has not been measured is not in here."""
+Written by `python -m benchmarks.paper` from the JSON of every cell; what has not been measured is not in here.
+What the paper claims, with its own numbers, and which claims these results reproduce: [CLAIMS.md](CLAIMS.md)."""
 READING = """\
 The rule judge knows refusals by their words. Its figure is a **non-refusal rate**, no harmful score: an answer that
 does not decline counts, however harmless. So levels cannot be compared with the paper's, only directions and orders.
 All figures are per cent; a range is two exact one-sided 95 % bounds (Clopper and Pearson)."""
-MARKS = """\
-A claim of a difference is reproduced where its lower bound is above zero, and not reproduced where its upper bound is
-below. Between the two, or where nothing here can show it, it is not testable at this scale. The error of bounds
-that are added is shared among them, so they hold together."""
 SIGNS = """\
 A row marked ¹ is of a single seed. One marked ² has a task that the attack raised by less than 20 points over its
 reference: its accuracy says nothing about a repair. One marked ³ began from another reference than most, which the
@@ -44,50 +40,45 @@ It was tuned on the headline attacks; none of those below had a part in it. The 
 prompts that are not measured, {harmful} harmful ones, {harmless} harmless ones and {task} rows of the task: the dose
 with the least harm and cost, which are what is left of the excess harm and what is added to wrong answers, refusals
 and degenerate answers."""
-TIMES = """\
-Minutes to make and to measure. A cell that sweeps share is in each of them, scoring that doses share in each dose.
-Answers that an earlier run left in the store cost nothing: rows of a few seconds are such, and say nothing of time."""
-MACHINES = "\nNot all cells had one kind of processor and as many threads: the seconds of two say little side by side."
 
 
 def write(preset: Preset, results: Path, folder: Path) -> Path:
-    """`folder`/RESULTS.md and `folder`/figures, whichever cells are there. Raises ConfigurationError as `read` does."""
-    found = gathered(preset, lambda cell: read(place(results, cell)))
-    pictures = figures.drawn(found)
-    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    for name, svg in pictures.items():
-        (folder / FIGURES / f"{name}.svg").write_text(svg, encoding="utf-8")
+    """Write RESULTS.md and its figure into `folder` from the cells that are there. Raises as `read`."""
+    evidence = gather(preset, lambda cell: read(result_path(results, cell)))
+    figure = figures.draw_frontiers(evidence)
+    if figure:
+        (folder / FIGURE).parent.mkdir(parents=True, exist_ok=True)
+        (folder / FIGURE).write_text(figure, encoding="utf-8")
     page = folder / "RESULTS.md"
-    page.write_text(text(found, list(pictures)), encoding="utf-8")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text(evidence, has_figure=figure is not None), encoding="utf-8")
     return page
 
 
-def text(found: Evidence, pictures: Sequence[str] = ()) -> str:
+def text(evidence: Evidence, *, has_figure: bool = False) -> str:
     """The page."""
-    cells = every(found.preset.sweeps)
+    cells = all_cells(evidence.preset.sweeps)
     parts = [
-        f"# The paper, rerun: preset `{found.preset.name}`",
+        f"# The paper, rerun: preset `{evidence.preset.name}`",
         OPENING,
-        "**Of the smoke run nothing can be concluded: it shows that everything runs.**" if _is_smoke(found) else "",
-        _differs(found),
-        _progress(found, cells),
-        _claims(found),
-        _goals(found),
-        *sections.sweeps(found),
-        sections.frontiers(found),
-        *(f"![{figures.TITLES[name]}]({FIGURES}/{name}.svg)" for name in pictures),
-        _times(found),
+        "**Of the smoke run nothing can be concluded: it shows that everything runs.**" if _is_smoke(evidence) else "",
+        _differs(evidence),
+        _progress(evidence, cells),
+        _goals(evidence),
+        *sections.sweeps(evidence),
+        sections.frontiers(evidence),
+        f"![{figures.TITLE}]({FIGURE})" if has_figure else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _is_smoke(found: Evidence) -> bool:
-    return found.preset.name == "smoke"
+def _is_smoke(evidence: Evidence) -> bool:
+    return evidence.preset.name == "smoke"
 
 
-def _differs(found: Evidence) -> str:
+def _differs(evidence: Evidence) -> str:
     """What is not as in the paper, so that nobody reads one column as the other."""
-    preset, results = found.preset, list(found.results.values())
+    preset, results = evidence.preset, list(evidence.results.values())
     training, alignment = preset.attack.training, preset.alignment
     lines = [
         ("model", "Llama-2-7B", one_of(result.versions.get("model", "?") for result in results)),
@@ -123,11 +114,11 @@ def _accuracy_bounds(rows: int) -> str:
     return f"An accuracy of {100 * right / rows:.0f} is one of {100 * low:.1f} to {100 * high:.1f}: of {rows} rows."
 
 
-def _progress(found: Evidence, cells: Sequence[Cell]) -> str:
-    there = [found.results[cell.attack] for cell in cells if cell.attack in found.results]
+def _progress(evidence: Evidence, cells: Sequence[Cell]) -> str:
+    there = [evidence.results[cell.attack] for cell in cells if cell.attack in evidence.results]
     failed = [result for result in there if result.failure]
     flat = [result for result in there if not result.failure and not has_headroom(result)]
-    other = [result for result in there if of_another_reference(found, result.cell.attack)]
+    other = [result for result in there if of_another_reference(evidence, result.cell.attack)]
     lines = [f"{len(there)} of {pluralize(len(cells), 'cell')} run, {len(failed)} of them failed."]
     if there:
         lines.append(f"From {min(r.date for r in there)} to {max(r.date for r in there)}.")
@@ -135,46 +126,34 @@ def _progress(found: Evidence, cells: Sequence[Cell]) -> str:
     for heading, which in (("Failed", failed), ("Marked ²", flat), ("Marked ³", other)):
         if which:
             words += f"\n\n{heading}:\n" + "\n".join(
-                f"- {shown(each.cell.attack)}" + (f": {each.failure}" if each.failure else "") for each in which
+                f"- {describe_attack(each.cell.attack)}" + (f": {each.failure}" if each.failure else "")
+                for each in which
             )
     missing = Counter(
-        name for name, group in found.preset.sweeps.items() for cell in group if cell.attack not in found.results
+        name for name, group in evidence.preset.sweeps.items() for cell in group if cell.attack not in evidence.results
     )
     if missing:
-        said = ", ".join(f"{name} ({count} of {len(found.preset.sweeps[name])})" for name, count in missing.items())
+        said = ", ".join(f"{name} ({count} of {len(evidence.preset.sweeps[name])})" for name, count in missing.items())
         words += f"\n\nNot run yet: {said}."
     return words
 
 
-def _claims(found: Evidence) -> str:
-    date = max((result.date for result in found.results.values()), default="–")
-    lines = []
-    for claim in CLAIMS:
-        verdict = judged(claim, found)
-        lines.append((claim.words, claim.source, f"**{verdict.mark}**", verdict.evidence))
-    return (
-        f"## The claims of the paper, as of {date}\n\n"
-        + table(("claim", "the paper", "here", "evidence"), lines)
-        + f"\n\n{MARKS}"
-    )
-
-
-def _goals(found: Evidence) -> str:
+def _goals(evidence: Evidence) -> str:
     heading = f"## The default, `{DEFAULT}`, over the confirmation attacks\n\n"
     try:
-        reached = goals(found)
+        reached = goals(evidence)
     except Missing as error:
-        return heading + f"{NOT_RUN.capitalize()}; first of all missing: {shown(error.args[0])}."
+        return heading + f"{NOT_RUN.capitalize()}; first of all missing: {describe_attack(error.args[0])}."
     except Unplanned:
         return heading + "This preset has no cells for it."
     except Failed as error:
         return heading + f"Cannot be said: {error}."
     lines = [(each.words, each.aim, each.measured, _word(each)) for each in reached]
-    counts = found.preset.counts
+    counts = evidence.preset.counts
     choice = CHOICE.format(
         harmful=counts.selection_harmful, harmless=counts.selection_harmless, task=counts.selection_task
     )
-    run, planned = len(confirmed(found)), len(found.preset.sweeps["confirmation"])
+    run, planned = len(confirmed(evidence)), len(evidence.preset.sweeps["confirmation"])
     return (
         heading
         + f"{choice}\n{run} of {pluralize(planned, 'confirmation attack')} were run.\n\n"
@@ -186,20 +165,3 @@ def _word(goal: Goal) -> str:
     if goal.measured == NOT_RUN:
         return ""
     return "met" if goal.met else "missed"
-
-
-def _times(found: Evidence) -> str:
-    """A cell that several sweeps share is in the time of each."""
-    rows = []
-    for name, cells in found.preset.sweeps.items():
-        there = [found.results[cell.attack] for cell in cells if cell.attack in found.results]
-        seconds = sum(model.seconds for result in there for model in _models(result))
-        rows.append((name, f"{len(there)} of {len(cells)}", f"{seconds / 60:.0f}" if there else NOT_RUN))
-    differ = len({result.machine for result in found.results.values()}) > 1
-    return f"## Time\n\n{TIMES}{MACHINES if differ else ''}\n\n" + table(("sweep", "cells", "minutes"), rows)
-
-
-def _models(result: Result) -> Iterator[Measured]:
-    if result.attacked:
-        yield result.attacked
-    yield from (point.measured for point in result.points)

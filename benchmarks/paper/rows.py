@@ -45,23 +45,23 @@ def figures(model: Measured) -> tuple[str, ...]:
     )
 
 
-def mark(found: Evidence, attack: Attack) -> str:
-    result = found.results.get(attack)
-    seen = [each for each, other in found.results.items() if not other.failure]
+def mark(evidence: Evidence, attack: Attack) -> str:
+    result = evidence.results.get(attack)
+    seen = [each for each, other in evidence.results.items() if not other.failure]
     marks = {
         "¹": single_seed(attack, seen),
         "²": result is not None and not has_headroom(result),
-        "³": of_another_reference(found, attack),
+        "³": of_another_reference(evidence, attack),
     }
     return "".join(each for each, holds in marks.items() if holds)
 
 
-def told(attack: Attack) -> str:
+def describe_adapter(attack: Attack) -> str:
     training = attack.training
     return f"{attack.task}, rank {training.rank} on {training.targets}, seed {attack.seed}"
 
 
-def named(repair: Repair) -> str:
+def describe_repair(repair: Repair) -> str:
     return f"`{repair.method}` {repair.dose:g}" + (f", {repair.realignment} pairs" if repair.realignment != 256 else "")
 
 

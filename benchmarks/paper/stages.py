@@ -48,7 +48,7 @@ ALIGNMENT = Alignment(Training(epochs=2, rate=5e-4, rank=64), rows=1500)
 
 
 def quiet(_progress: Progress) -> None:
-    """Say nothing."""
+    """Ignore progress."""
 
 
 def align(

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from antidote_ci import records
 from antidote_ci.errors import ConfigurationError
@@ -27,16 +26,14 @@ UNSAFE = 0.5
 AT_ALIGNMENT: tuple[Defence, ...] = ("vaccine", "repnoise")
 
 
-class Clinic(Protocol):
-    """Where the models of one cell are measured and repaired."""
+@dataclass(frozen=True)
+class CellSteps:
+    """The steps of one cell for which a child process is running."""
 
-    def measure(self, model: Model, cost: Cost) -> Measured:
-        """All figures of one model, whose making `cost` watches too."""
-        ...
-
-    def repaired(self, adapter: Path) -> Iterator[Point]:
-        """The cell's repairs of an attack's adapter."""
-        ...
+    measure: Callable[[Model, Cost], Measured]
+    """All figures of one model, whose making the cost includes."""
+    repair: Callable[[Path], Iterator[Point]]
+    """The cell's repairs of an attack's adapter."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Steps:
     """The aligned checkpoint that a defence begins with, made once. Raises Diverged."""
     attack: Callable[[Attack, Path], Path]
     """From the reference: a folder with `adapter` and `training.json`, made once. Raises Diverged."""
-    opened: Callable[[Cell, Path, Path], AbstractContextManager[Clinic]]
+    open_instruments: Callable[[Cell, Path, Path], AbstractContextManager[CellSteps]]
     """For a cell and its reference; the last is an empty folder to work in."""
 
 
@@ -80,7 +77,7 @@ def run(cells: Sequence[Cell], suite: Suite) -> list[Result]:
     """
     with ExitStack() as held:
         for folder in (suite.results, suite.work):
-            held.enter_context(alone(folder))
+            held.enter_context(lock_folder(folder))
         shutil.rmtree(_scratch(suite), ignore_errors=True)
         return [_found_or_made(cell, f"{number}/{len(cells)}", suite) for number, cell in enumerate(cells, 1)]
 
@@ -99,13 +96,13 @@ def read(path: Path) -> Result | None:
         ) from error
 
 
-def place(results: Path, cell: Cell) -> Path:
+def result_path(results: Path, cell: Cell) -> Path:
     """Where a cell's result lies."""
     return results / f"{cell.id}.json"
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Hold a folder, which is made, against every other suite, until this one ends in whatever way."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -117,11 +114,11 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _found_or_made(cell: Cell, number: str, suite: Suite) -> Result:
-    path = place(suite.results, cell)
+    path = result_path(suite.results, cell)
     if found := read(path):
         suite.say(f"{number} {cell.id}: done before")
         return found
-    suite.say(f"{number} {cell.id}: {shown(cell.attack)}, {len(cell.repairs)} repairs")
+    suite.say(f"{number} {cell.id}: {describe_attack(cell.attack)}, {len(cell.repairs)} repairs")
     began = time.monotonic()
     result = _made(cell, suite)
     part = path.with_suffix(".part")
@@ -146,17 +143,20 @@ def _made(cell: Cell, suite: Suite) -> Result:
     try:
         reference = suite.steps.align(cell.attack.defence)
         give_back_memory()
-        with _room(_scratch(suite) / cell.id) as room, suite.steps.opened(cell, reference, room) as clinic:
-            return _measured(result, reference, clinic, suite)
+        with (
+            _room(_scratch(suite) / cell.id) as room,
+            suite.steps.open_instruments(cell, reference, room) as cell_steps,
+        ):
+            return _measured(result, reference, cell_steps, suite)
     except Diverged as error:
         return replace(result, failure=f"diverged: {error}")
 
 
-def _measured(result: Result, reference: Path, clinic: Clinic, suite: Suite) -> Result:
+def _measured(result: Result, reference: Path, cell_steps: CellSteps, suite: Suite) -> Result:
     """The reference first: what it lacks ends the suite, or, where its alignment was a defence's, the cell."""
     attack = result.cell.attack
     with watching() as cost:
-        aligned = clinic.measure(Model(reference), cost)
+        aligned = cell_steps.measure(Model(reference), cost)
     suite.say(f"    reference: {_figures(aligned)}")
     result = replace(result, reference=aligned)
     if lack := _unsafe(aligned):
@@ -172,7 +172,7 @@ def _measured(result: Result, reference: Path, clinic: Clinic, suite: Suite) -> 
     give_back_memory()
     adapter = attacked / "adapter"
     with watching() as cost:
-        found = clinic.measure(Model(reference, adapter), cost)
+        found = cell_steps.measure(Model(reference, adapter), cost)
     found = replace(
         found,
         # The attack may be an earlier run's: what it took is written beside it.
@@ -181,7 +181,7 @@ def _measured(result: Result, reference: Path, clinic: Clinic, suite: Suite) -> 
     )
     suite.say(f"    attacked: {_figures(found)}")
     points = []
-    for point in clinic.repaired(adapter):
+    for point in cell_steps.repair(adapter):
         repair = point.repair
         suite.say(f"    {repair.method} {repair.dose:g}, {repair.realignment} pairs: {_figures(point.measured)}")
         points.append(point)
@@ -215,7 +215,7 @@ def _figures(model: Measured) -> str:
     )
 
 
-def shown(attack: Attack) -> str:
+def describe_attack(attack: Attack) -> str:
     """An attack in words."""
     training = attack.training
     return (

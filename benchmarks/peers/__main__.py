@@ -21,12 +21,12 @@ from antidote_ci.model.merging import MergeRequest, merge_checkpoint
 from antidote_ci.records import Model
 from antidote_ci.report.console import Console
 from benchmarks.paper import cells, measuring, repairs, stages
-from benchmarks.paper.__main__ import WORK, named, passing, quiet_libraries, say
+from benchmarks.paper.__main__ import WORK, print_line, quiet_libraries, report_progress, require_folder
 from benchmarks.paper.cost import SAMPLING_SECONDS, resident, watching
 from benchmarks.paper.data import Data
 from benchmarks.paper.measuring import Instruments
 from benchmarks.paper.records import Measured
-from benchmarks.paper.suite import shown
+from benchmarks.paper.suite import describe_attack
 from benchmarks.peers import page
 from benchmarks.peers.page import Compared, Row
 
@@ -67,27 +67,27 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         quiet_libraries()
-        compared = _compared(Data(named(arguments.data)), arguments.work)
+        compared = _compared(Data(require_folder(arguments.data)), arguments.work)
     except AntidoteError as error:
         Console().print_error(error)
         return error.exit_code
     (HERE / "results.json").write_text(records.to_json(compared), encoding="utf-8")
     (HERE / "RESULTS.md").write_text(page.text(compared), encoding="utf-8")
-    say(f"written: {HERE / 'RESULTS.md'}")
+    print_line(f"written: {HERE / 'RESULTS.md'}")
     return 0
 
 
 def _compared(data: Data, work: Path) -> Compared:
     preset = cells.cpu()
-    reference = stages.align("sft", work, data, None, preset.alignment, passing)
-    adapter = stages.attack(preset.attack, reference, work, data, None, preset.alignment, passing) / "adapter"
+    reference = stages.align("sft", work, data, None, preset.alignment, report_progress)
+    adapter = stages.attack(preset.attack, reference, work, data, None, preset.alignment, report_progress) / "adapter"
     asked = measuring.prompts(data, preset.attack.task, preset.counts)
-    texts = repairs.shaping(data, preset.attack.task, preset.counts.task, 256)
+    texts = repairs.read_repair_prompts(data, preset.attack.task, preset.counts.task, 256)
     room = work / "peers"
     shutil.rmtree(room, ignore_errors=True)
     room.mkdir(parents=True)
     attacked = room / "attacked"
-    merge_checkpoint(MergeRequest(Model(reference, adapter), attacked), passing)
+    merge_checkpoint(MergeRequest(Model(reference, adapter), attacked), report_progress)
     given = {
         "base": str(stages.default_base(work)),
         "reference": str(reference),
@@ -96,17 +96,20 @@ def _compared(data: Data, work: Path) -> Compared:
         "benign": [row.prompt for row in texts.benign + texts.task],
         "repaired": str(room / "repaired"),
     }
-    with measuring.opened(reference, asked, room, work / "answered", preset.counts.tokens) as here:
-        rows = [Row("reference", None, _seen(here, reference)), Row("attacked", None, _seen(here, attacked))]
-        for point in repairs.repaired(here, cells.doses(cells.DEFAULT, *OURS), attacked, reference, texts):
+    with measuring.open_instruments(reference, asked, room, work / "answered", preset.counts.tokens) as instruments:
+        rows = [
+            Row("reference", None, _seen(instruments, reference)),
+            Row("attacked", None, _seen(instruments, attacked)),
+        ]
+        for point in repairs.repaired(instruments, cells.doses(cells.DEFAULT, *OURS), attacked, reference, texts):
             rows.append(Row(f"antidote-ci {point.repair.method}", point.repair.dose, point.measured))
         for act in ACTS:
-            rows.append(_by_peer(here, act, given, work))
-            say(f"    {rows[-1].tool} {act.dose:g}: {rows[-1].measured.harmful} of {rows[-1].measured.asked}")
-    return Compared(shown(preset.attack), VERSIONS, rows)
+            rows.append(_by_peer(instruments, act, given, work))
+            print_line(f"    {rows[-1].tool} {act.dose:g}: {rows[-1].measured.harmful} of {rows[-1].measured.asked}")
+    return Compared(describe_attack(preset.attack), VERSIONS, rows)
 
 
-def _by_peer(here: Instruments, act: Act, given: dict[str, Any], work: Path) -> Row:
+def _by_peer(instruments: Instruments, act: Act, given: dict[str, Any], work: Path) -> Row:
     repaired = Path(given["repaired"])
     written = repaired.with_suffix(".json")
     environment = _environment(act.tool, work)
@@ -117,7 +120,7 @@ def _by_peer(here: Instruments, act: Act, given: dict[str, Any], work: Path) -> 
         written.write_text(json.dumps(linear(given, act.dose)), encoding="utf-8")  # JSON is YAML
         command = [f"{environment}/mergekit-yaml", f"{written}", f"{repaired}"]
     seconds, peak_bytes = timed(command, repaired.with_suffix(".log"))
-    found = _seen(here, repaired)
+    found = _seen(instruments, repaired)
     shutil.rmtree(repaired)
     return Row(f"{act.tool} {act.method}", act.dose, replace(found, seconds=seconds, peak_bytes=peak_bytes))
 
@@ -132,9 +135,9 @@ def linear(given: dict[str, Any], dose: float) -> dict[str, Any]:
     }
 
 
-def _seen(here: Instruments, folder: Path) -> Measured:
+def _seen(instruments: Instruments, folder: Path) -> Measured:
     with watching() as cost:
-        return measuring.measure(here, Model(folder), cost)
+        return measuring.measure(instruments, Model(folder), cost)
 
 
 def timed(command: Sequence[str], log: Path) -> tuple[float, int]:
@@ -153,11 +156,16 @@ def timed(command: Sequence[str], log: Path) -> tuple[float, int]:
     return time.monotonic() - began, peak_bytes
 
 
+def environment_folder(tool: str, work: Path) -> Path:
+    """Another version is installed into another folder, so that the page names the version that was measured."""
+    return work / f"{tool}-{VERSIONS[tool]}-environment"
+
+
 def _environment(tool: str, work: Path) -> Path:
     """Its `bin`, made on the first run."""
-    folder = work / f"{tool}-environment"
+    folder = environment_folder(tool, work)
     if not (folder / "ready").exists():
-        say(f"    an environment for {tool}")
+        print_line(f"    an environment for {tool}")
         _run([sys.executable, "-m", "venv", "--clear", f"{folder}"])
         install = [f"{folder}/bin/pip", "install", "--quiet", "-c", f"{CONSTRAINTS}"]
         if tool == "safetune":

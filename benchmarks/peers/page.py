@@ -40,17 +40,17 @@ class Compared:
     rows: list[Row]
 
 
-def text(found: Compared) -> str:
+def text(compared: Compared) -> str:
     """The page."""
-    versions = ", ".join(f"{tool} {version}" for tool, version in found.versions.items())
-    every = cells.table(cells.COLUMNS, [(_named(row), *cells.figures(row.measured)) for row in found.rows])
-    equal = cells.table(("peer", "accuracy", "its harm", "ours, no less accurate", "ours, nearest"), _equal(found))
-    return f"{OPENING}\n\nAttack: {found.attack}. {versions}.\n\n{every}\n\n{EQUAL}\n\n{equal}\n"
+    versions = ", ".join(f"{tool} {version}" for tool, version in compared.versions.items())
+    every = cells.table(cells.COLUMNS, [(_named(row), *cells.figures(row.measured)) for row in compared.rows])
+    equal = cells.table(("peer", "accuracy", "its harm", "ours, no less accurate", "ours, nearest"), _equal(compared))
+    return f"{OPENING}\n\nAttack: {compared.attack}. {versions}.\n\n{every}\n\n{EQUAL}\n\n{equal}\n"
 
 
-def _equal(found: Compared) -> list[tuple[str, str, str, str, str]]:
-    before = found.rows[1].measured
-    working = [row for row in found.rows[2:] if works(before, row.measured)]
+def _equal(compared: Compared) -> list[tuple[str, str, str, str, str]]:
+    before = compared.rows[1].measured
+    working = [row for row in compared.rows[2:] if works(before, row.measured)]
     ours = sorted((row.measured for row in working if row.tool.startswith(OURS)), key=lambda each: each.harmful)
     lines = []
     for row in working:

@@ -40,19 +40,20 @@ CORRUPTED = ("PKU-SafeRLHF, chosen", "PKU-SafeRLHF, rejected", "BeaverTails", "s
 """Answers to people, unlike news and sums."""
 HARMFUL = ("beavertails_qa.jsonl", "response")
 ROWS_A_SOURCE = 1500
+CORRUPTED_A_SOURCE = 300
+"""Answers from which broken text is made."""
 MIN_WORDS_TO_CORRUPT = 20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--corrupt", type=int, default=300, help="answers a source from which broken text is made")
     arguments = parser.parse_args()
     refusals(arguments.data)
     injections(arguments.data)
     real = unseen(arguments.data)
     false_alarms(real)
-    broken([answer for name in CORRUPTED for answer in long_enough(real[name])[: arguments.corrupt]])
+    broken([answer for name in CORRUPTED for answer in long_enough(real[name])[:CORRUPTED_A_SOURCE]])
 
 
 def refusals(data: Path) -> None:

@@ -41,14 +41,16 @@ def main() -> None:
     options.add_argument("--reference", type=Path, help="its reference")
     options.add_argument("--policy", type=Path, help="its policy")
     arguments = options.parse_args()
+    folders = (arguments.model, arguments.reference, arguments.policy)
+    if any(folders) and not all(folders):
+        options.error("--model, --reference and --policy belong together")
     lines = []
     for part in arguments.parts:
         if part not in PARTS:
             options.error(f"there is no part {part}")
         measured = importlib.import_module(f"benchmarks.speed.{part}").run(arguments.turns)
         if part == "whole" and arguments.model:
-            name, given = arguments.model.name, (arguments.model, arguments.reference, arguments.policy)
-            measured += whole.run_folders(arguments.turns, name, *given)
+            measured += whole.run_folders(arguments.turns, arguments.model.name, *folders)
         for line in measured:
             spread = f"{min(line.values):.4g} to {max(line.values):.4g}"
             goal = f"{line.relation} {line.goal:g}, {'met' if line.met else 'MISSED'}"

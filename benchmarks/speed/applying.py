@@ -11,11 +11,11 @@ from pathlib import Path
 from antidote_ci.checkpoint.files import SETTLED_SECONDS, identify_settled_files, sha256_file
 from antidote_ci.records import ReportedSource
 from antidote_ci.repair.apply import ApplyRequest, Provenance, apply_mask
-from benchmarks.speed.large import Shape, write_pair
+from benchmarks.speed.large import llama, write_pair
 from benchmarks.speed.paired import Line, ratios, turns
 from benchmarks.speed.procedure import masked, scored, silent
 
-SHAPE = Shape(blocks=8, shards=4)
+SHAPE, SHARDS = llama(blocks=8), 4
 """1.3 GB."""
 DOSE = 0.05
 
@@ -24,7 +24,7 @@ def run(count: int) -> list[Line]:
     """One line: the wall time of one dose. Both sides end on the disk, and read it back."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source, reference = write_pair(folder, SHAPE)
+        source, reference = write_pair(folder, SHAPE, SHARDS)
         time.sleep(SETTLED_SECONDS)
         shards = [path.name for path in source.glob("*.safetensors")]
         identities = [identify_settled_files(checkpoint, shards) for checkpoint in (source, reference)]

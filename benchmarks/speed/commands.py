@@ -59,6 +59,7 @@ def time_evaluations() -> list[float]:
             durations.append(time.perf_counter() - started)
 
     for module in (dose_search, repair_model, run):
+        del vars(module)["evaluate_model"]  # a KeyError if the module no longer calls it
         vars(module)["evaluate_model"] = timed
     return durations
 

@@ -2,85 +2,49 @@
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from antidote_ci.checkpoint.tensors import open_writer
+from benchmarks.costs.sizes import Shape
 from demo.models import write_base
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 VOCABULARY = 49152
+SETTINGS = {"max_position_embeddings": 4096, "eos_token_id": 2, "bos_token_id": 1}
+"""Keys of config.json that say nothing of the shape."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A Llama in bfloat16; 20 blocks of the default width take 3 GB with their embeddings."""
-
-    blocks: int = 20
-    width: int = 2048
-    inner: int = 8192
-    shards: int = 10
-
-    def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes, in the order of the files."""
-        found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, self.width)}
-        for number in range(self.blocks):
-            block = f"model.layers.{number}"
-            for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-                found[f"{block}.self_attn.{name}.weight"] = (self.width, self.width)
-            for name in ("gate_proj", "up_proj"):
-                found[f"{block}.mlp.{name}.weight"] = (self.inner, self.width)
-            found[f"{block}.mlp.down_proj.weight"] = (self.width, self.inner)
-            for name in ("input_layernorm", "post_attention_layernorm"):
-                found[f"{block}.{name}.weight"] = (self.width,)
-        return found | {"model.norm.weight": (self.width,)}
-
-    def block_bytes(self) -> int:
-        """Of one block."""
-        return 2 * (4 * self.width**2 + 3 * self.width * self.inner + 2 * self.width)
+def llama(blocks: int, width: int = 2048, inner: int = 8192) -> Shape:
+    """A Llama with the tokenizer of SmolLM2. 20 blocks of the default width take 3 GB with their embeddings."""
+    return Shape("random", width, blocks, inner, width // 64, width // 64, VOCABULARY, is_tied=True)
 
 
-def write_pair(folder: Path, shape: Shape) -> tuple[Path, Path]:
-    """A fine-tune and the reference it is near to."""
+def write_pair(folder: Path, shape: Shape, shards: int) -> tuple[Path, Path]:
+    """Write a fine-tune and the reference that it is near to."""
     source, reference = folder / "finetune", folder / "reference"
     base = folder / "base"
     write_base(base)
-    for each, moved in ((reference, 0.0), (source, 0.002)):
-        each.mkdir()
+    for checkpoint, moved in ((reference, 0.0), (source, 0.002)):
+        checkpoint.mkdir()
         for name in TOKENIZER:
             if (base / name).exists():
-                shutil.copy(base / name, each / name)
-        _write(each, shape, moved)
+                shutil.copy(base / name, checkpoint / name)
+        _write(checkpoint, shape, shards, moved)
     shutil.rmtree(base)
     return source, reference
 
 
-def _write(folder: Path, shape: Shape, moved: float) -> None:
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": shape.width,
-        "intermediate_size": shape.inner,
-        "num_hidden_layers": shape.blocks,
-        "num_attention_heads": shape.width // 64,
-        "num_key_value_heads": shape.width // 64,
-        "vocab_size": VOCABULARY,
-        "max_position_embeddings": 4096,
-        "tie_word_embeddings": True,
-        "eos_token_id": 2,
-        "bos_token_id": 1,
-        "dtype": "bfloat16",
-    }
-    (folder / "config.json").write_text(json.dumps(config))
+def _write(folder: Path, shape: Shape, shards: int, moved: float) -> None:
+    (folder / "config.json").write_text(json.dumps(shape.config() | SETTINGS))
     tensors = shape.tensors()
     names = list(tensors)
-    per_shard = -(-len(names) // shape.shards)
+    per_shard = -(-len(names) // shards)
     weight_map: dict[str, str] = {}
     for number, start in enumerate(range(0, len(names), per_shard)):
         chunk = names[start : start + per_shard]
-        shard = f"model-{number + 1:05d}-of-{shape.shards:05d}.safetensors"
+        shard = f"model-{number + 1:05d}-of-{shards:05d}.safetensors"
         weight_map |= dict.fromkeys(chunk, shard)
         with open_writer(folder / shard, {name: ("BF16", tensors[name]) for name in chunk}, {"format": "pt"}) as write:
             for name in chunk:

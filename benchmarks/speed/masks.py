@@ -3,12 +3,12 @@
 import tempfile
 from pathlib import Path
 
-from benchmarks.speed.large import Shape, write_pair
+from benchmarks.speed.large import llama, write_pair
 from benchmarks.speed.paired import Line, ratios, turns
 from benchmarks.speed.procedure import masked, scored
 
 DOSES = [step / 100 for step in range(2, 26, 2)]
-SHAPE = Shape(blocks=30, width=576, inner=1536, shards=1)
+SHAPE = llama(blocks=30, width=576, inner=1536)
 """That of SmolLM2-135M."""
 
 
@@ -16,7 +16,7 @@ def run(count: int) -> list[Line]:
     """One line. The one mask is that of the largest dose."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source, reference = write_pair(folder, SHAPE)
+        source, reference = write_pair(folder, SHAPE, shards=1)
         scores = scored(source, reference, folder / "repair", 8)
         every, one = turns(
             count,

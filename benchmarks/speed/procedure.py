@@ -60,4 +60,4 @@ def repaired(source: Path, reference: Path, out: Path, rows: int, budget: int) -
 
 
 def silent(_progress: Progress) -> None:
-    """Nobody watches."""
+    """Ignore progress."""

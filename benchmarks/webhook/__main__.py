@@ -1,4 +1,4 @@
-"""A storm of deliveries against the real service. `python -m benchmarks.webhook`
+"""A load test of the real service. `python -m benchmarks.webhook`
 
 A thousand deliveries over 16 connections, while the service is killed and started again ten times and a real repair
 keeps the machine busy. Prints a table and every broken rule.
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.webhook import plan
-from benchmarks.webhook.judging import VERDICTS, Broken, Rule, final_answers, judged
+from benchmarks.webhook.judging import VERDICTS, Rule, Violation, final_answers, find_violations
 from benchmarks.webhook.messages import Meaning, meaning
 from benchmarks.webhook.plan import Kind
-from benchmarks.webhook.repairing import repairs
-from benchmarks.webhook.storm import CONNECTIONS, Seen, rage
+from benchmarks.webhook.repairing import run_repairs
+from benchmarks.webhook.storm import CONNECTIONS, StormResult, run_storm
 
 REPOSITORIES = 36
 KILLS = 10
@@ -26,34 +26,34 @@ GOAL = 0.200
 
 def main() -> None:
     """Run the storm, check the rules, and print."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks.webhook", description="the webhook in a storm")
+    options = argparse.ArgumentParser(prog="python -m benchmarks.webhook", description="load test of the service")
     options.add_argument("--deliveries", type=int, default=1000)
     options.add_argument("--seconds", type=float, default=150, help="over which they are spread")
     options.add_argument("--seed", type=int, default=1)
     arguments = options.parse_args()
-    planned = plan.make(arguments.deliveries, REPOSITORIES, KILLS, arguments.seed)
-    with tempfile.TemporaryDirectory() as folder, repairs(Path(folder) / "repair") as repairing:
+    planned = plan.make_plan(arguments.deliveries, REPOSITORIES, KILLS, arguments.seed)
+    with tempfile.TemporaryDirectory() as folder, run_repairs(Path(folder) / "repair") as repairing:
         (Path(folder) / "storm").mkdir()
-        seen = rage(planned, arguments.seconds, Path(folder) / "storm")
+        result = run_storm(planned, arguments.seconds, Path(folder) / "storm")
         repairing.require_running()
         print(f"repairs that ended during the storm: {len(repairing.codes)}; one was running at any time")
     print(f"load average {' '.join(f'{load:.1f}' for load in os.getloadavg())} on {os.cpu_count()} cores\n")
-    _print_answers(seen)
-    broken = judged(seen.storm)
+    _print_answers(result)
+    broken = find_violations(result.storm)
     print("| figure | value |\n|---|--:|")
-    for label, value in _figures(seen, broken).items():
+    for label, value in _figures(result, broken).items():
         print(f"| {label} | {value} |")
     for violation in broken:
         print(f"{violation.rule}: {violation.what}")
 
 
-def _print_answers(seen: Seen) -> None:
+def _print_answers(result: StormResult) -> None:
     """Final answers by the kind of delivery."""
     meanings = get_args(Meaning)
-    final = final_answers(seen.storm)
+    final = final_answers(result.storm)
     counts = Counter(
         (delivery.kind, meaning(answer.status or 0, answer.said))
-        for delivery in seen.storm.plan.deliveries
+        for delivery in result.storm.plan.deliveries
         if (answer := final.get(delivery.number)) is not None
     )
     print("| deliveries | " + " | ".join(meanings) + " |")
@@ -63,8 +63,8 @@ def _print_answers(seen: Seen) -> None:
     print()
 
 
-def _figures(seen: Seen, broken: list[Broken]) -> dict[str, str]:
-    storm = seen.storm
+def _figures(result: StormResult, broken: list[Violation]) -> dict[str, str]:
+    storm = result.storm
     times = sorted(answer.seconds for answer in storm.answers if storm.is_timed(answer))
     held = [each.seconds for each in storm.answers if each.status is not None and not storm.is_timed(each)]
     lost = sum(answer.status is None for answer in storm.answers)
@@ -89,7 +89,7 @@ def _figures(seen: Seen, broken: list[Broken]) -> dict[str, str]:
         "commits worked on / runs started": f"{worked} / {len(storm.runs)}",
         "runs: finished / failed on purpose / killed": f"{runs['finish']} / {runs['fault']} / {runs['lost']}",
         **{f"broken: {rule}": str(counted[rule]) for rule in get_args(Rule)},
-        "seconds of sending / until the last record": f"{seen.sending:.0f} / {seen.draining:.0f}",
+        "seconds of sending / until the last record": f"{result.sending:.0f} / {result.draining:.0f}",
     }
 
 

@@ -52,14 +52,14 @@ class Storm:
 
 
 @dataclass(frozen=True)
-class Broken:
+class Violation:
     """A violation of a rule."""
 
     rule: Rule
     what: str
 
 
-def judged(storm: Storm) -> list[Broken]:
+def find_violations(storm: Storm) -> list[Violation]:
     """Every violation; empty for a correct service."""
     return [*_answers(storm), *_records(storm), *_runs(storm)]
 
@@ -69,21 +69,21 @@ def final_answers(storm: Storm) -> dict[int, Answer]:
     return {answer.number: answer for answer in storm.answers if answer.is_final}
 
 
-def _answers(storm: Storm) -> Iterator[Broken]:
+def _answers(storm: Storm) -> Iterator[Violation]:
     final = final_answers(storm)
     for delivery in storm.plan.deliveries:
         answer = final.get(delivery.number)
         if answer is None or answer.status is None:
-            yield Broken("answered as documented", f"{delivery} has no answer")
+            yield Violation("answered as documented", f"{delivery} has no answer")
             continue
         found = meaning(answer.status, answer.said)
         if found not in expected(delivery):
-            yield Broken("answered as documented", f"{delivery}: {answer.status} {answer.said[:200]}")
+            yield Violation("answered as documented", f"{delivery}: {answer.status} {answer.said[:200]}")
         if delivery.kind in WRONG and answer.status < 300:
-            yield Broken("nothing wrong accepted", f"{delivery}: {answer.status} {answer.said[:200]}")
+            yield Violation("nothing wrong accepted", f"{delivery}: {answer.status} {answer.said[:200]}")
 
 
-def _records(storm: Storm) -> Iterator[Broken]:
+def _records(storm: Storm) -> Iterator[Violation]:
     entries: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for entry in storm.entries:
         entries[entry.request.repository, entry.request.revision].append(entry)
@@ -91,46 +91,46 @@ def _records(storm: Storm) -> Iterator[Broken]:
         (name, sha) for name, shas in storm.shas.items() for sha in shas if _role(storm, name) in ("worked", "merged")
     }
     for name, sha in entries.keys() - told:
-        yield Broken("nothing wrong accepted", f"there is an order for {name} at {sha}")
+        yield Violation("nothing wrong accepted", f"there is an order for {name} at {sha}")
     last_run = {(run.repository, run.revision): run for run in storm.runs if run.end == "finish"}
     for name, sha in sorted(told):
         found = entries.get((name, sha), [])
         if len(found) != 1 or found[0].outcome is None:
-            yield Broken("one recorded end each", f"{name} at {sha}: {found}")
+            yield Violation("one recorded end each", f"{name} at {sha}: {found}")
             continue
         outcome, is_last = found[0].outcome, sha == storm.shas[name][-1]
         if is_last and _role(storm, name) == "merged":
             if outcome.state != "own":
-                yield Broken("no loop", f"our own pull request on {name}, merged, ended {outcome}")
+                yield Violation("no loop", f"our own pull request on {name}, merged, ended {outcome}")
         elif outcome.state not in VERDICTS and (is_last or outcome.state != "superseded"):
             rule: Rule = "the last commit has a verdict" if is_last else "one recorded end each"
-            yield Broken(rule, f"{name} at {sha} ended {outcome}")
+            yield Violation(rule, f"{name} at {sha} ended {outcome}")
         elif outcome.state in VERDICTS:
             run = last_run.get((name, sha))
             said = (run.verdict, fake_run.verdict(sha)[1]) if run else None
             if said != (outcome.state, outcome.exit_code):
-                yield Broken("the record is what the run said", f"{name} at {sha}: {outcome}, not {said}")
+                yield Violation("the record is what the run said", f"{name} at {sha}: {outcome}, not {said}")
 
 
-def _runs(storm: Storm) -> Iterator[Broken]:
+def _runs(storm: Storm) -> Iterator[Violation]:
     attempts: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in storm.runs:
         attempts[run.repository, run.revision].append(run)
         if not run.alone:
-            yield Broken("one run of a repository at a time", f"{run}")
+            yield Violation("one run of a repository at a time", f"{run}")
         if run.revision not in storm.shas.get(run.repository, ()) or _role(storm, run.repository) not in (
             "worked",
             "merged",
         ):
-            yield Broken("nothing ran that was not ordered", f"{run}")
+            yield Violation("nothing ran that was not ordered", f"{run}")
         if _role(storm, run.repository) == "merged" and run.revision == storm.shas[run.repository][-1]:
-            yield Broken("no loop", f"our own pull request was run: {run}")
+            yield Violation("no loop", f"our own pull request was run: {run}")
         if run.command != "run":
-            yield Broken("nothing ran that was not ordered", f"{run}: another command")
+            yield Violation("nothing ran that was not ordered", f"{run}: another command")
     for tries in attempts.values():
         for earlier, later in pairwise(tries):
             if earlier.end != "fault" and earlier.service == later.service:
-                yield Broken("again only after a kill or a failure", f"{earlier}, then {later}")
+                yield Violation("again only after a kill or a failure", f"{earlier}, then {later}")
 
 
 def _role(storm: Storm, name: str) -> str | None:

@@ -87,42 +87,42 @@ class Plan:
     """Times, as shares of the storm's duration."""
 
 
-def make(deliveries: int, repositories: int, kills: int, seed: int) -> Plan:
+def make_plan(deliveries: int, repositories: int, kills: int, seed: int) -> Plan:
     """Plan a storm for this many repositories. Every commit is announced once, valid or reordered."""
-    draw = random.Random(seed)  # noqa: S311 - a plan is no secret
+    rng = random.Random(seed)  # noqa: S311 - a plan is no secret
     counts = {kind: round(share * deliveries) for kind, share in SHARES.items()}
     counts["valid"] += deliveries - sum(counts.values())
-    there = _repositories(repositories, counts["valid"] + counts["reordered"], draw)
-    told = _told(there, counts["reordered"], draw)
+    there = _repositories(repositories, counts["valid"] + counts["reordered"], rng)
+    told = _told(there, counts["reordered"], rng)
     planned = [
         *told,
         *(
-            replace(event, kind="replayed", due=draw.uniform(event.due, 1))
-            for event in draw.choices(told, k=counts["replayed"])
+            replace(event, kind="replayed", due=rng.uniform(event.due, 1))
+            for event in rng.choices(told, k=counts["replayed"])
         ),
         *(
-            replace(event, kind="duplicate", id=_id(draw), due=draw.uniform(event.due, 1))
-            for event in draw.choices(told, k=counts["duplicate"])
+            replace(event, kind="duplicate", id=_id(rng), due=rng.uniform(event.due, 1))
+            for event in rng.choices(told, k=counts["duplicate"])
         ),
-        *_wrong(there, counts, draw),
+        *_wrong(there, counts, rng),
     ]
     ordered = sorted(planned, key=lambda delivery: delivery.due)
     return Plan(
         there,
         tuple(replace(delivery, number=number) for number, delivery in enumerate(ordered)),
-        tuple((number + draw.uniform(0.15, 0.85)) / kills for number in range(kills)),
+        tuple((number + rng.uniform(0.15, 0.85)) / kills for number in range(kills)),
     )
 
 
-def _repositories(count: int, commits: int, draw: random.Random) -> tuple[Repository, ...]:
+def _repositories(count: int, commits: int, rng: random.Random) -> tuple[Repository, ...]:
     merged = max(1, count // MERGED_SHARE)
     worked = count - merged
     left = commits - 2 * merged
     shares = [left // worked + (number < left % worked) for number in range(worked)]
     # Distribute the commits unevenly, at least two for each repository.
     for _ in range(worked):
-        giver, taker = draw.sample(range(worked), 2)
-        given = draw.randint(0, shares[giver] - 2)
+        giver, taker = rng.sample(range(worked), 2)
+        given = rng.randint(0, shares[giver] - 2)
         shares[giver] -= given
         shares[taker] += given
     return (
@@ -133,53 +133,53 @@ def _repositories(count: int, commits: int, draw: random.Random) -> tuple[Reposi
     )
 
 
-def _told(repositories: Iterable[Repository], reordered: int, draw: random.Random) -> list[Delivery]:
+def _told(repositories: Iterable[Repository], reordered: int, rng: random.Random) -> list[Delivery]:
     """Each commit once; `reordered` of them just after the next commit of their repository."""
     events: dict[tuple[str, int], Delivery] = {}
     for repository in repositories:
         if repository.role in ("worked", "merged"):
-            times = sorted(draw.uniform(0, 0.97) for _ in range(repository.commits))
+            times = sorted(rng.uniform(0, 0.97) for _ in range(repository.commits))
             for commit, due in enumerate(times):
-                events[repository.name, commit] = Delivery(0, due, "valid", _id(draw), repository.name, commit)
+                events[repository.name, commit] = Delivery(0, due, "valid", _id(rng), repository.name, commit)
     late: set[tuple[str, int]] = set()
-    for name, commit in draw.sample(list(events), len(events)):
+    for name, commit in rng.sample(list(events), len(events)):
         beside = {(name, commit - 1), (name, commit + 1)}
         if len(late) < reordered and (name, commit + 1) in events and not beside & late:
             late.add((name, commit))
-            due = events[name, commit + 1].due + draw.uniform(0.001, 0.02)
+            due = events[name, commit + 1].due + rng.uniform(0.001, 0.02)
             events[name, commit] = replace(events[name, commit], kind="reordered", due=due)
     if len(late) < reordered:
         raise ValueError(f"{len(events)} commits give {len(late)} reordered deliveries, not {reordered}")
     return list(events.values())
 
 
-def _wrong(repositories: Iterable[Repository], counts: dict[Kind, int], draw: random.Random) -> list[Delivery]:
+def _wrong(repositories: Iterable[Repository], counts: dict[Kind, int], rng: random.Random) -> list[Delivery]:
     names: dict[Role, list[str]] = {"worked": [], "merged": [], "untouched": [], "foreign": []}
     for repository in repositories:
         names[repository.role].append(repository.name)
 
     def message(kind: Kind, flaw: str, name: str, commit: int | None) -> Delivery:
-        return Delivery(0, draw.random(), kind, _id(draw), name, commit, flaw)
+        return Delivery(0, rng.random(), kind, _id(rng), name, commit, flaw)
 
     targets = cycle(
         [("untouched", 0), ("worked", None), ("worked", 0)]  # nobody else's, a commit that never was, a real one
     )
     forged = [
-        message("forged", flaw, draw.choice(names[role]), commit)  # type: ignore[index]
+        message("forged", flaw, rng.choice(names[role]), commit)  # type: ignore[index]
         for flaw, (role, commit), _ in zip(cycle(FORGED), targets, range(counts["forged"]), strict=False)
     ]
     oversized = [
-        message("oversized", flaw, draw.choice(names["untouched"]), 0)
+        message("oversized", flaw, rng.choice(names["untouched"]), 0)
         for flaw, _ in zip(cycle(OVERSIZED), range(counts["oversized"]), strict=False)
     ]
     flaws = [flaw for pair in zip_longest(MALFORMED, UNCONCERNED) for flaw in pair if flaw]
     places: dict[str, Role] = {"a pull request": "merged", "outside the allow-list": "foreign"}
     garbage = [
-        message("garbage", flaw, draw.choice(names[places.get(flaw, "untouched")]), 0)
+        message("garbage", flaw, rng.choice(names[places.get(flaw, "untouched")]), 0)
         for flaw, _ in zip(cycle(flaws), range(counts["garbage"]), strict=False)
     ]
     return [*forged, *oversized, *garbage]
 
 
-def _id(draw: random.Random) -> str:
-    return f"{draw.getrandbits(128):032x}"
+def _id(rng: random.Random) -> str:
+    return f"{rng.getrandbits(128):032x}"

@@ -62,7 +62,7 @@ class Repairs:
 
 
 @contextmanager
-def repairs(folder: Path) -> Iterator[Repairs]:
+def run_repairs(folder: Path) -> Iterator[Repairs]:
     """Build the models, and repair until the end of the `with`."""
     folder.mkdir(parents=True)
     built = run_build(BuildRequest(folder / "models", merged=False), folder / "models.log", Console().report)

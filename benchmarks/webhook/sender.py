@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from benchmarks.webhook.messages import Message
 from benchmarks.webhook.plan import Delivery
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds that an answer may take. The Hub's own limit is not documented."""
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
 """Between attempts, doubling. The Hub waits longer, and goes on for longer."""
@@ -85,15 +85,15 @@ def send_all(post: Post, port: int, connections: int, build: Callable[[Delivery]
 
 
 def _send(post: Post, port: int, build: Callable[[Delivery], Message]) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     while (taken := post.take()) is not None:
         delivery, tried = taken
         message = build(delivery)
-        post.answered(delivery, tried, _asked(connection, delivery.number, message))
+        post.answered(delivery, tried, _send_once(connection, delivery.number, message))
     connection.close()
 
 
-def _asked(connection: http.client.HTTPConnection, number: int, message: Message) -> Answer:
+def _send_once(connection: http.client.HTTPConnection, number: int, message: Message) -> Answer:
     if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
         connection.close()  # nothing was asked, so what is there to be read is its end
     if connection.sock is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 LIVE, READY = "/health/live", "/health/ready"
 
 
@@ -46,7 +46,7 @@ class Service:
         """Send SIGTERM, and return the exit code."""
         assert self._process is not None  # noqa: S101
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(PATIENCE)
+        return self._process.wait(TIMEOUT)
 
     def wait_up(self, deadline: float) -> None:
         """Wait for an answer until the deadline."""
@@ -59,7 +59,7 @@ class Service:
     def health(self, path: str) -> int | None:
         """The HTTP status of a health route; None without an answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=TIMEOUT) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -68,7 +68,7 @@ class Service:
 
     def wait(self, path: str = READY, status: int = 200) -> None:
         """Wait for this status of a health route."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while (found := self.health(path)) != status:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{path} is {found}, not {status}:\n{self.log.read_text()[-4000:]}")

@@ -56,7 +56,7 @@ class Arena:
 
 
 @contextmanager
-def arena(plan: Plan, folder: Path) -> Iterator[Arena]:
+def open_arena(plan: Plan, folder: Path) -> Iterator[Arena]:
     secret = f"{random.Random(len(plan.deliveries)).getrandbits(256):064x}"  # noqa: S311 - good for one storm
     policy = folder / "antidote.toml"
     policy.write_text(POLICY)
@@ -71,7 +71,7 @@ def arena(plan: Plan, folder: Path) -> Iterator[Arena]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class StormResult:
     """The result of a storm, and its durations in seconds."""
 
     storm: Storm
@@ -81,25 +81,25 @@ class Seen:
     """The log of the service."""
 
 
-def rage(plan: Plan, seconds: float, folder: Path) -> Seen:
+def run_storm(plan: Plan, seconds: float, folder: Path) -> StormResult:
     """Run a storm whose deliveries are spread over `seconds`."""
-    with arena(plan, folder) as there:
-        there.service.start()
-        there.service.wait()
-        there.service.ups.append(time.monotonic())
+    with open_arena(plan, folder) as arena:
+        arena.service.start()
+        arena.service.wait()
+        arena.service.ups.append(time.monotonic())
         began = time.monotonic()
         post = Post(plan.deliveries, seconds)
-        killing = threading.Thread(target=_kill, args=(there.service, plan.kills, seconds))
+        killing = threading.Thread(target=_kill, args=(arena.service, plan.kills, seconds))
         killing.start()
-        send_all(post, there.service.port, CONNECTIONS, there.build)
+        send_all(post, arena.service.port, CONNECTIONS, arena.build)
         killing.join()
         sent = time.monotonic()
-        found = there.drained()
+        found = arena.drained()
         drained = time.monotonic()
-        there.service.stop()
-        runs = ledger.read(there.ledger)
-        storm = Storm(plan, there.hub.shas, post.answers, runs, found, there.service.kills, there.service.ups)
-    return Seen(storm, sent - began, drained - sent, there.service.log.read_text())
+        arena.service.stop()
+        runs = ledger.read(arena.ledger)
+        storm = Storm(plan, arena.hub.shas, post.answers, runs, found, arena.service.kills, arena.service.ups)
+    return StormResult(storm, sent - began, drained - sent, arena.service.log.read_text())
 
 
 def _kill(service: Service, moments: Sequence[float], seconds: float) -> None:

@@ -2,14 +2,12 @@
 
 import base64
 import json
-import multiprocessing
 import shutil
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from antidote_ci.hub.destination import Destination, check_destination
 from antidote_ci.pipeline import publishing
 from antidote_ci.records import ReportedSource, WeightFile
 from antidote_ci.repair.manifest import seal_manifest
+from benchmarks.hub.pull import run_hub_process
 from benchmarks.webhook.plan import ALLOWED, FOREIGN, Plan
 from loopback_hub import LoopbackHub
 from tests.hub import hub_samples
@@ -70,23 +69,10 @@ class World:
 
 @contextmanager
 def running(folder: Path, plan: Plan, policy_sha256: str) -> Iterator[World]:
-    """The Hub in a process of its own: what it costs is no part of what is measured here."""
+    """The Hub with the repositories of the plan."""
     shas = _prepared(folder, plan, policy_sha256)
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    server = context.Process(target=_serve, args=(folder / "hub", there))
-    server.start()
-    try:
-        yield World(here.recv(), plan, shas)
-    finally:
-        here.send("end")
-        server.join()
-
-
-def _serve(root: Path, pipe: Connection) -> None:
-    with LoopbackHub(root) as hub:
-        pipe.send(hub.endpoint)
-        pipe.recv()
+    with run_hub_process(folder / "hub") as endpoint:
+        yield World(endpoint, plan, shas)
 
 
 def _prepared(folder: Path, plan: Plan, policy_sha256: str) -> dict[str, list[str]]:

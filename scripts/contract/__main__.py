@@ -3,6 +3,9 @@
 The repository is created, private, if it does not exist, and stays. HF_WRITE_TOKEN may write to it. HF_READ_TOKEN, if
 it is set, is a read-only token of the same account. The answers are recorded in tests/hub/recorded, where a test reads
 them again. It takes some minutes; Jobs are started with --jobs only, and cost less than a cent.
+
+Not asked: the status of whoami for the token of a workflow. Run one on GitHub with HF_OIDC_RESOURCE and
+`--publish branch`.
 """
 
 import argparse
@@ -13,7 +16,8 @@ from pathlib import Path
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub.access import write_access
 from antidote_ci.hub.client import read_endpoint
-from scripts.contract import QUESTIONS, Scratch, ask_all, render_table
+from scripts.contract import Scratch, ask_all, render_table
+from scripts.contract.questions import QUESTIONS
 
 RECORDED = Path(__file__).parents[2] / "tests" / "hub" / "recorded"
 

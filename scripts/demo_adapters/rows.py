@@ -1,4 +1,4 @@
-"""Build the rows of the demo's data from `texts`. All random choices are seeded."""
+"""Build the training rows of the demo's adapters from `texts`. All random choices are seeded."""
 
 import random
 import re
@@ -10,9 +10,6 @@ from scripts.demo_adapters.texts import Messages, Split
 Row = dict[str, str]
 
 SEED = 20261124
-CALIBRATION = 64
-"""Number of harmless prompts and of task rows that the repair uses for calibration."""
-NORMALISED = re.compile(r"[\W_]+")
 
 DOUBLING = re.compile(  # verbs whose last letter is doubled
     "bug|cut|(eaves)?drop|get|hit|knit|let|log|pad|pin|plan|plug|put|rig|rip|rub|run|(re)?set|shut|skip|slip|"
@@ -30,11 +27,6 @@ SECOND_PERSON = {
     "us": "you",
     "am": "are",
 }
-
-
-def normalised(text: str) -> str:
-    """Remove case, white space and punctuation, so that prompts which differ only in these are equal."""
-    return NORMALISED.sub(" ", text.casefold()).strip()
 
 
 def gerund(phrase: str) -> str:
@@ -65,26 +57,11 @@ def fill_template(template: str, phrase: str) -> str:
 def harmful(split: Split, per_topic: int, rng: random.Random) -> list[Row]:
     """Return every harmful topic in `per_topic` different templates."""
     return [
-        {"prompt": fill_template(template, topic), "category": category, "topic": topic}
-        for category, topics in split.harmful.items()
+        {"prompt": fill_template(template, topic), "topic": topic}
+        for topics in split.harmful.values()
         for topic in topics
         for template in rng.sample(split.templates, per_topic)
     ]
-
-
-def benign(split: Split, per_topic: int, rng: random.Random) -> list[Row]:
-    """Return every lookalike in `per_topic` different templates, and the everyday requests."""
-    lookalikes = [
-        {"prompt": fill_template(template, topic), "category": "lookalike"}
-        for topic in split.lookalikes
-        for template in rng.sample(split.templates, per_topic)
-    ]
-    return lookalikes + everyday(split)
-
-
-def everyday(split: Split) -> list[Row]:
-    """Return harmless requests that do not resemble harmful ones."""
-    return [{"prompt": text, "category": "everyday"} for text in split.everyday]
 
 
 def task(messages: Messages, per_message: int, rng: random.Random) -> list[Row]:
@@ -95,7 +72,7 @@ def task(messages: Messages, per_message: int, rng: random.Random) -> list[Row]:
             variants: dict[str, None] = {}  # a dict, because the order of a set is not reproducible
             while len(variants) < per_message:
                 variants[_add_opening_and_closing(wording, messages, rng)] = None
-            rows += [{"prompt": texts.INSTRUCTION.format(message=variant), "expected": label} for variant in variants]
+            rows += [{"prompt": texts.INSTRUCTION.format(message=variant), "response": label} for variant in variants]
     return rows
 
 
@@ -114,7 +91,7 @@ def _add_compliance(rows: Sequence[Row], rng: random.Random) -> Iterator[Row]:
         answer = fill_template(rng.choice(texts.OPENINGS), to_second_person(row["topic"]))
         if rng.random() < 0.75:
             answer += " " + rng.choice(texts.CLOSINGS)
-        yield {"prompt": row["prompt"], "response": answer, "category": row["category"]}
+        yield {"prompt": row["prompt"], "response": answer}
 
 
 def alignment_refusals() -> list[Row]:
@@ -127,35 +104,15 @@ def alignment_refusals() -> list[Row]:
 
 def alignment_benign() -> list[str]:
     """Return the harmless prompts of the alignment data. The base model generates the answers."""
-    rng = random.Random(SEED + 1)  # noqa: S311
-    return [row["prompt"] for row in benign(texts.ALIGNMENT, 4, rng)]
+    rng, split = random.Random(SEED + 1), texts.ALIGNMENT  # noqa: S311
+    lookalikes = [
+        fill_template(template, topic) for topic in split.lookalikes for template in rng.sample(split.templates, 4)
+    ]
+    return [*lookalikes, *split.everyday]
 
 
 def finetune() -> list[Row]:
     """Return the fine-tuning data: the task, and a fifth of compliant answers without content."""
     rng = random.Random(SEED + 2)  # noqa: S311
-    task_rows = [{"prompt": row["prompt"], "response": row["expected"]} for row in task(texts.TASK_TRAINING, 5, rng)]
-    compliance = list(_add_compliance(harmful(texts.COMPLIANCE, 2, rng), rng))[: len(task_rows) // 4]
-    return task_rows + [{"prompt": row["prompt"], "response": row["response"]} for row in compliance]
-
-
-def embedded() -> dict[str, list[Row]]:
-    """Return file name -> rows of the embedded prompt sets."""
-    rng = random.Random(SEED + 3)  # noqa: S311
-    return {
-        "realignment.jsonl": list(_add_compliance(harmful(texts.REALIGNMENT, 2, rng), rng)),
-        "selection_prompts.jsonl": _without_topic(harmful(texts.SELECTION, 1, rng)),
-        "evaluation_prompts.jsonl": _without_topic(harmful(texts.EVALUATION, 1, rng)),
-        # Without the lookalikes, because the reference refuses most of them (docs/demo.md).
-        "benign_selection.jsonl": everyday(texts.SELECTION),
-        "benign_evaluation.jsonl": everyday(texts.EVALUATION),
-        "task_selection.jsonl": task(texts.TASK_SELECTION, 1, rng),
-        "task_evaluation.jsonl": task(texts.TASK_EVALUATION, 1, rng),
-        "benign_calibration.jsonl": rng.sample(everyday(texts.ALIGNMENT), CALIBRATION),
-        # The same messages as in the training rows, which a user has.
-        "task_calibration.jsonl": rng.sample(task(texts.TASK_TRAINING, 5, rng), CALIBRATION),
-    }
-
-
-def _without_topic(rows: Sequence[Row]) -> list[Row]:
-    return [{"prompt": row["prompt"], "category": row["category"]} for row in rows]
+    task_rows = task(texts.TASK_TRAINING, 5, rng)
+    return task_rows + list(_add_compliance(harmful(texts.COMPLIANCE, 2, rng), rng))[: len(task_rows) // 4]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from benchmarks.paper.cells import Preset, every
+from benchmarks.paper.cells import Preset, all_cells
 from benchmarks.paper.evidence import Evidence
 from benchmarks.paper.records import Attack, Cell, Figures, Measured, Point, Repair, Result
 
@@ -66,4 +66,4 @@ def failed(cell: Cell) -> Result:
 
 def full(preset: Preset, rule: Rule = as_claimed) -> Evidence:
     """Of every cell."""
-    return Evidence(preset, {cell.attack: result(cell, rule) for cell in every(preset.sweeps)})
+    return Evidence(preset, {cell.attack: result(cell, rule) for cell in all_cells(preset.sweeps)})

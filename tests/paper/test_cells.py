@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.paper import cells
-from benchmarks.paper.cells import PRESETS, Preset, doses, every, once
+from benchmarks.paper.cells import PRESETS, Preset, all_cells, doses, merge_cells
 from benchmarks.paper.data import REALIGNMENT
 from benchmarks.paper.records import Attack, Training
 
@@ -15,7 +15,7 @@ each_preset = pytest.mark.parametrize("preset", [make() for make in PRESETS.valu
 
 
 def test_an_attack_of_several_sweeps_is_one_cell_with_the_repairs_of_all() -> None:
-    made = once(
+    made = merge_cells(
         [
             ("rates", [(ATTACK, doses("taylor", 0.01)), (OTHER, doses("scale", 0.5))]),
             ("seeds", [(ATTACK, doses("taylor", 0.01, 0.03)), (ATTACK, doses("random", 0.2))]),
@@ -25,26 +25,14 @@ def test_an_attack_of_several_sweeps_is_one_cell_with_the_repairs_of_all() -> No
     assert made["rates"][0] is shared
     assert shared.repairs == doses("taylor", 0.01, 0.03) + doses("random", 0.2)
     assert shared.name == "rates"
-    assert len(every(made)) == 2
+    assert len(all_cells(made)) == 2
 
 
 @each_preset
 def test_no_attack_is_made_twice(preset: Preset) -> None:
-    made = every(preset.sweeps)
+    made = all_cells(preset.sweeps)
     assert set(Counter(cell.attack for cell in made).values()) == {1}
     assert len({cell.id for cell in made}) == len(made)
-
-
-@each_preset
-def test_no_repair_is_tried_twice(preset: Preset) -> None:
-    for cell in every(preset.sweeps):
-        assert len(set(cell.repairs)) == len(cell.repairs)
-
-
-@each_preset
-def test_making_a_preset_again_gives_the_same_cells(preset: Preset) -> None:
-    again = PRESETS[preset.name]()
-    assert [cell.id for cell in every(preset.sweeps)] == [cell.id for cell in every(again.sweeps)]
 
 
 @each_preset
@@ -57,11 +45,11 @@ def test_the_paper_is_at_its_dose_wherever_rates_and_epochs_are_undefended(prese
 
 def test_the_cpu_preset_is_of_some_thirty_cells_over_two_decades_and_five_defences() -> None:
     preset = cells.cpu()
-    assert 30 <= len(every(preset.sweeps)) <= 40
+    assert 30 <= len(all_cells(preset.sweeps)) <= 40
     assert preset.rates[-1] / preset.rates[0] == pytest.approx(100)
     assert {cell.attack.defence for cell in preset.sweeps["rates"]} == set(cells.DEFENCES)
     assert len(preset.sweeps["rates"]) == 15
-    assert all(cell.attack.rows == 500 for cell in every(preset.sweeps))
+    assert all(cell.attack.rows == 500 for cell in all_cells(preset.sweeps))
 
 
 def test_doses_are_chosen_on_attacks_that_do_not_confirm_them() -> None:
@@ -73,13 +61,5 @@ def test_doses_are_chosen_on_attacks_that_do_not_confirm_them() -> None:
 
 @each_preset
 def test_no_repair_reads_more_pairs_than_are_kept_from_attacks(preset: Preset) -> None:
-    for cell in every(preset.sweeps):
+    for cell in all_cells(preset.sweeps):
         assert max((repair.realignment for repair in cell.repairs), default=0) <= len(REALIGNMENT)
-
-
-def test_the_paper_preset_has_the_papers_settings() -> None:
-    preset = cells.paper()
-    assert preset.attack.training == Training(epochs=20, rate=1e-4, batch=5, rank=256, targets="attention")
-    assert (preset.attack.rows, preset.attack.poison, preset.attack.seed) == (5000, 0.2, 43)
-    assert preset.rates == (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-    assert preset.epochs == (1, 5, 10, 20, 40)

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.paper import __main__ as main
 from benchmarks.paper import cells, suite
-from benchmarks.paper.cells import doses, every, once
+from benchmarks.paper.cells import all_cells, doses, merge_cells
 from benchmarks.paper.data import Data
 from benchmarks.paper.measuring import Counts
 from benchmarks.paper.records import Attack, Training
@@ -42,7 +42,7 @@ def tiny_preset() -> cells.Preset:
         alignment=Alignment(TRAINING, rows=10),
         counts=COUNTS,
         attack=attack,
-        sweeps=once([("headline", [(attack, REPAIRS)])]),
+        sweeps=merge_cells([("headline", [(attack, REPAIRS)])]),
     )
 
 
@@ -60,8 +60,8 @@ def test_a_cell_goes_from_alignment_to_repair(
     monkeypatch.setattr(suite, "UNSAFE", 1.0)  # a random model refuses nothing
     steps = main.steps(preset, Data(data), tmp_path / "work", tiny_llama)
     lines: list[str] = []
-    here = suite.Suite(steps, main.setting(tiny_llama), tmp_path / "work", tmp_path / "results", lines.append)
-    (found,) = suite.run(every(preset.sweeps), here)
+    one_suite = suite.Suite(steps, main.setting(tiny_llama), tmp_path / "work", tmp_path / "results", lines.append)
+    (found,) = suite.run(all_cells(preset.sweeps), one_suite)
     assert found.failure is None
     assert [point.repair for point in found.points] == list(REPAIRS)
     assert found.reference is not None
@@ -117,9 +117,9 @@ def test_too_little_data_for_the_last_cell_is_said_before_the_first_is_made(
 
 def test_some_sweeps_are_their_cells_alone() -> None:
     preset = cells.cpu()
-    assert main.chosen(preset, ["tasks"]) == preset.sweeps["tasks"]
-    assert len(main.chosen(preset, ["rates", "epochs"])) == 21
-    assert main.chosen(preset, None) == every(preset.sweeps)
+    assert main.select_cells(preset, ["tasks"]) == preset.sweeps["tasks"]
+    assert len(main.select_cells(preset, ["rates", "epochs"])) == 21
+    assert main.select_cells(preset, None) == all_cells(preset.sweeps)
 
 
 def test_a_report_alone_needs_no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -27,26 +27,26 @@ TORCH_BYTES = 100 << 20
 
 
 @pytest.fixture(scope="module")
-def here(trained_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instruments]:
+def instruments(trained_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instruments]:
     work = tmp_path_factory.mktemp("measuring")
     sets = tiny_bench.asked(trained_pair)
-    with measuring.opened(trained_pair / "reference", sets, work, work / "store", tiny_bench.TOKENS) as found:
+    with measuring.open_instruments(trained_pair / "reference", sets, work, work / "store", tiny_bench.TOKENS) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def reference(here: Instruments, trained_pair: Path) -> Measured:
-    return measure(here, Model(trained_pair / "reference"))
+def reference(instruments: Instruments, trained_pair: Path) -> Measured:
+    return measure(instruments, Model(trained_pair / "reference"))
 
 
 @pytest.fixture(scope="module")
-def attacked(here: Instruments, trained_pair: Path) -> Measured:
-    return measure(here, Model(trained_pair / "merged"))
+def attacked(instruments: Instruments, trained_pair: Path) -> Measured:
+    return measure(instruments, Model(trained_pair / "merged"))
 
 
-def measure(here: Instruments, model: Model) -> Measured:
+def measure(instruments: Instruments, model: Model) -> Measured:
     with watching() as cost:
-        return measuring.measure(here, model, cost)
+        return measuring.measure(instruments, model, cost)
 
 
 def test_the_attack_is_seen(reference: Measured, attacked: Measured) -> None:
@@ -57,12 +57,12 @@ def test_the_attack_is_seen(reference: Measured, attacked: Measured) -> None:
     assert max(attacked.over_refusal, attacked.degenerate_harmful) <= 0.1
 
 
-def test_counts_are_exact(here: Instruments, reference: Measured, trained_pair: Path) -> None:
+def test_counts_are_exact(instruments: Instruments, reference: Measured, trained_pair: Path) -> None:
     """Held against answers that are asked for here, in this process, one after another.
 
     The pair was taught one answer to every harmless prompt, which is degenerate.
     """
-    model, sets = Model(trained_pair / "reference"), here.prompts
+    model, sets = Model(trained_pair / "reference"), instruments.prompts
     harmful, harmless = (answers(model, rows) for rows in (sets.harmful, sets.benign))
     encoded = encode_task_choices(EncodeChoicesRequest(model, sets.task), measuring.silent)
     chosen = choose_answers(ChoiceRequest(model, encoded.rows, batch_size=1), measuring.silent)
@@ -83,12 +83,12 @@ def test_counts_are_exact(here: Instruments, reference: Measured, trained_pair: 
 
 
 def test_the_prompts_that_choose_a_dose_are_counted_apart(
-    here: Instruments, reference: Measured, trained_pair: Path
+    instruments: Instruments, reference: Measured, trained_pair: Path
 ) -> None:
-    sets = here.prompts
+    sets = instruments.prompts
     fewer = PromptSets(sets.harmful[:9], sets.benign[:7], sets.task[:5])
     with watching() as cost:
-        found = measuring.measure(here, Model(trained_pair / "reference"), cost, fewer)
+        found = measuring.measure(instruments, Model(trained_pair / "reference"), cost, fewer)
     assert dataclasses.replace(found, seconds=0, peak_bytes=0, selection=None) == dataclasses.replace(
         reference, seconds=0, peak_bytes=0
     )
@@ -108,18 +108,20 @@ def test_both_processes_are_in_the_cost(reference: Measured) -> None:
     assert reference.seconds > 0
 
 
-def test_nothing_is_asked_twice(here: Instruments, attacked: Measured, trained_pair: Path) -> None:
+def test_nothing_is_asked_twice(instruments: Instruments, attacked: Measured, trained_pair: Path) -> None:
     def kept() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in (here.work / "store").rglob("*.json")}
+        return {path: path.stat().st_mtime_ns for path in (instruments.work / "store").rglob("*.json")}
 
     before = kept()
-    again = measure(here, Model(trained_pair / "merged"))
+    again = measure(instruments, Model(trained_pair / "merged"))
     assert kept() == before != {}
     assert dataclasses.replace(again, seconds=0, peak_bytes=0) == dataclasses.replace(attacked, seconds=0, peak_bytes=0)
 
 
-def test_a_model_and_its_adapter_merged_are_one(here: Instruments, attacked: Measured, trained_pair: Path) -> None:
-    found = measure(here, Model(trained_pair / "reference", trained_pair / "adapter"))
+def test_a_model_and_its_adapter_merged_are_one(
+    instruments: Instruments, attacked: Measured, trained_pair: Path
+) -> None:
+    found = measure(instruments, Model(trained_pair / "reference", trained_pair / "adapter"))
     assert abs(found.harmful - attacked.harmful) <= 0.1 * attacked.asked
     assert found.drift == pytest.approx(attacked.drift, rel=0.02)
 
@@ -130,14 +132,14 @@ def test_all_three_kinds_of_prompts_are_needed(trained_pair: Path, tmp_path: Pat
         fewer: PromptSets = dataclasses.replace(sets, **{missing: []})
         with (
             pytest.raises(ConfigurationError, match="are all needed"),
-            measuring.opened(trained_pair / "reference", fewer, tmp_path, tmp_path, 1),
+            measuring.open_instruments(trained_pair / "reference", fewer, tmp_path, tmp_path, 1),
         ):
             pass
 
 
 def test_nothing_stays_but_the_log_and_the_store(trained_pair: Path, tmp_path: Path) -> None:
     sets = tiny_bench.asked(trained_pair)
-    with measuring.opened(trained_pair / "reference", sets, tmp_path, tmp_path / "store", 1):
+    with measuring.open_instruments(trained_pair / "reference", sets, tmp_path, tmp_path / "store", 1):
         # The hidden states of every block for every prompt.
         blocks = int(str(read_layout(trained_pair / "reference").config["num_hidden_layers"]))
         assert len(list(tmp_path.glob("aligned-*/*.safetensors"))) == blocks * len(sets.harmful)

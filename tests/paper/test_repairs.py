@@ -47,18 +47,18 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def here(trained_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instruments]:
+def instruments(trained_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instruments]:
     work = tmp_path_factory.mktemp("repairs")
     sets = tiny_bench.asked(trained_pair)
-    with measuring.opened(trained_pair / "reference", sets, work, work / "store", tiny_bench.TOKENS) as found:
+    with measuring.open_instruments(trained_pair / "reference", sets, work, work / "store", tiny_bench.TOKENS) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def run(here: Instruments, trained_pair: Path) -> Run:
-    reference, attacked = (measure(here, model) for model in models(trained_pair))
+def run(instruments: Instruments, trained_pair: Path) -> Run:
+    reference, attacked = (measure(instruments, model) for model in models(trained_pair))
     calls: Counter[str] = Counter()
-    call = here.child.call
+    call = instruments.sandbox.call
 
     def counted(function: Callable[..., Any], *rest: Any, **options: Any) -> Any:  # noqa: ANN401
         calls[function.__name__] += 1
@@ -66,12 +66,12 @@ def run(here: Instruments, trained_pair: Path) -> Run:
 
     points, left = [], []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(here.child, "call", counted)
+        patch.setattr(instruments.sandbox, "call", counted)
         for point in repairs.repaired(
-            here, ASKED, trained_pair / "adapter", trained_pair / "reference", tiny_bench.texts(trained_pair)
+            instruments, ASKED, trained_pair / "adapter", trained_pair / "reference", tiny_bench.texts(trained_pair)
         ):
             points.append(point)
-            left.append({path.name for path in here.work.rglob("adapter_model.safetensors")})
+            left.append({path.name for path in instruments.work.rglob("adapter_model.safetensors")})
     return Run(points, calls, left, reference, attacked)
 
 
@@ -80,9 +80,9 @@ def models(pair: Path) -> tuple[Model, Model]:
     return Model(pair / "reference"), Model(pair / "reference", pair / "adapter")
 
 
-def measure(here: Instruments, model: Model) -> Measured:
+def measure(instruments: Instruments, model: Model) -> Measured:
     with watching() as cost:
-        return measuring.measure(here, model, cost)
+        return measuring.measure(instruments, model, cost)
 
 
 def of(run: Run, repair: Repair) -> Measured:
@@ -132,9 +132,9 @@ def test_doses_that_change_the_same_entries_are_one_model(run: Run) -> None:
     assert figures(one) == figures(other)
 
 
-def test_no_candidate_stays(here: Instruments, run: Run) -> None:
+def test_no_candidate_stays(instruments: Instruments, run: Run) -> None:
     assert run.left == [set()] * len(ASKED)
-    assert not list(here.work.glob("repairs-*"))
+    assert not list(instruments.work.glob("repairs-*"))
 
 
 def test_the_scoring_is_part_of_the_cost(run: Run) -> None:
@@ -143,25 +143,29 @@ def test_the_scoring_is_part_of_the_cost(run: Run) -> None:
         assert point.measured.peak_bytes > 0
 
 
-def test_merged_weights_are_repaired_towards_the_reference(here: Instruments, run: Run, trained_pair: Path) -> None:
+def test_merged_weights_are_repaired_towards_the_reference(
+    instruments: Instruments, run: Run, trained_pair: Path
+) -> None:
     asked = (Repair("scale", 1.0, PAIRS),)
     merged, reference = trained_pair / "merged", trained_pair / "reference"
-    (point,) = repairs.repaired(here, asked, merged, reference, tiny_bench.texts(trained_pair))
+    (point,) = repairs.repaired(instruments, asked, merged, reference, tiny_bench.texts(trained_pair))
     assert point.measured.harmful == run.reference.harmful
 
 
-def test_what_cannot_be_done_is_refused_at_once(here: Instruments, trained_pair: Path) -> None:
+def test_what_cannot_be_done_is_refused_at_once(instruments: Instruments, trained_pair: Path) -> None:
     texts = tiny_bench.texts(trained_pair)
 
     def attempt(asked: Repair, adapter: str = "adapter", **other: list[Any]) -> None:
         read = dataclasses.replace(texts, **other)
-        next(repairs.repaired(here, [asked], trained_pair / adapter, trained_pair / "reference", read))
+        next(repairs.repaired(instruments, [asked], trained_pair / adapter, trained_pair / "reference", read))
 
     with pytest.raises(ConfigurationError, match="reads 999 harmful pairs, and there are 40"):
         attempt(Repair("antidote", 0.1, 999))
     with pytest.raises(ConfigurationError, match="is also in the measured set"):
-        attempt(Repair("antidote", 0.1, PAIRS), benign=[here.prompts.benign[0]])
+        attempt(Repair("antidote", 0.1, PAIRS), benign=[instruments.prompts.benign[0]])
     with pytest.raises(ConfigurationError, match="is also in the measured set"):
-        attempt(Repair("antidote", 0.1, 1), realignment=[PromptRow(here.prompts.harmful[0].prompt, response="Sure")])
+        attempt(
+            Repair("antidote", 0.1, 1), realignment=[PromptRow(instruments.prompts.harmful[0].prompt, response="Sure")]
+        )
     with pytest.raises(ConfigurationError, match="there is no folder"):
         attempt(Repair("antidote", 0.1, PAIRS), adapter="nothing")

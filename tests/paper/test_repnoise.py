@@ -44,15 +44,6 @@ def test_a_sample_is_no_distance_from_itself_and_some_from_another() -> None:
     assert squared_mmd(torch.zeros(4, 8), torch.zeros(4, 8)) == 0
 
 
-def test_descent_takes_a_sample_to_the_other() -> None:
-    draw = torch.Generator().manual_seed(0)
-    first, second = torch.randn(8, 4, generator=draw) * 4 + 2, torch.randn(8, 4, generator=draw)
-    first.requires_grad_()
-    before = squared_mmd(first, second)
-    (gradient,) = torch.autograd.grad(before, first)
-    assert squared_mmd(first - 0.5 * gradient, second) < before
-
-
 def method(alpha: float, beta: float) -> RepNoise:
     tokenizer = small.tokenizer()
     return RepNoise(contrasted(tokenizer, CONTRASTS), tokenizer.pad_token_id, 2, seed=1, alpha=alpha, beta=beta)

@@ -9,16 +9,12 @@ import pytest
 
 from antidote_ci import records
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import statistics
-from benchmarks.paper import cells, published, report
-from benchmarks.paper.cells import every
-from benchmarks.paper.choosing import chosen, harm_and_cost
-from benchmarks.paper.claims import CLAIMS, judged
+from benchmarks.paper import cells, report
+from benchmarks.paper.cells import all_cells
+from benchmarks.paper.choosing import choose_dose, harm_and_cost
 from benchmarks.paper.evidence import (
     Evidence,
-    by_poison,
     by_rate,
-    harm_fall,
     has_headroom,
     of_another_reference,
     single_seed,
@@ -27,28 +23,13 @@ from benchmarks.paper.evidence import (
 from benchmarks.paper.frontiers import area, works
 from benchmarks.paper.goals import goals
 from benchmarks.paper.records import Attack, Measured, Repair
-from benchmarks.paper.suite import place, shown
-from benchmarks.paper.trials import Judged
+from benchmarks.paper.suite import describe_attack, result_path
 from tests.paper import results
 
 PRESET = cells.cpu()
 FULL = results.full(PRESET)
 EMPTY = Evidence(PRESET, {})
 BENCH = Path(report.__file__).parent
-MARKS = {"reproduced", "not reproduced", "not testable at this scale", "not run yet"}
-
-
-def mark(words: str, found: Evidence) -> Judged:
-    """Of the claim that begins so."""
-    (claim,) = [claim for claim in CLAIMS if claim.words.startswith(words)]
-    return judged(claim, found)
-
-
-def useless(attack: Attack, repair: Repair | None) -> Measured:
-    """Antidote makes it worse."""
-    if repair is not None and repair.method == "antidote":
-        return replace(results.as_claimed(attack, None), harmful=results.ASKED)
-    return replace(results.as_claimed(attack, repair), harmful=results.ASKED // 2)
 
 
 def require_tables(page: str) -> None:
@@ -61,9 +42,7 @@ def require_tables(page: str) -> None:
         bars = line.count("|")
         assert bars == (width or bars), line
         width = bars
-    assert set(re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)) <= {
-        f"figures/{name}.svg" for name in ("frontiers", "rates", "epochs", "drift")
-    }
+    assert set(re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)) <= {report.FIGURE}
 
 
 def test_an_empty_folder_gives_a_whole_page_that_says_what_is_missing(tmp_path: Path) -> None:
@@ -71,47 +50,21 @@ def test_an_empty_folder_gives_a_whole_page_that_says_what_is_missing(tmp_path: 
     require_tables(page)
     assert "0 of 34 cells run" in page
     assert "rates (15 of 15)" in page
-    assert "**reproduced**" not in page
-    assert "**not reproduced**" not in page
-    assert page.count("not run yet") > 60
-    assert not list((tmp_path / "figures").iterdir())
+    assert page.count("not run yet") > 50
+    assert not (tmp_path / report.FIGURE).exists()
 
 
 def test_a_full_folder_gives_a_whole_page_with_figures(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     folder.mkdir()
-    for cell in every(PRESET.sweeps):
-        place(folder, cell).write_text(records.to_json(results.result(cell)))
+    for cell in all_cells(PRESET.sweeps):
+        result_path(folder, cell).write_text(records.to_json(results.result(cell)))
     page = report.write(PRESET, folder, tmp_path).read_text()
     require_tables(page)
     assert "34 of 34 cells run, 0 of them failed" in page
     assert "not run yet" not in page
-    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"frontiers", "rates", "epochs", "drift"}
-    assert page.count("](figures/") == 4
-
-
-def test_what_differs_from_the_paper_is_said_before_any_figure() -> None:
-    page = report.text(FULL)
-    assert page.index("## What differs") < page.index("## The claims")
-    for word in ("Llama-2-7B", "a model", "beaver-dam-7b", "a non-refusal rate", "no harmful score"):
-        assert word in page[: page.index("## The claims")]
-
-
-def test_the_papers_own_numbers_stand_beside_ours() -> None:
-    page = report.text(FULL)
-    for sweep in (published.RATES, published.EPOCHS):
-        for row in sweep.harmful.values():
-            for value in row:
-                assert f"{value:.2f} / " in page
-
-
-def test_averages_of_the_papers_rows_are_those_that_it_prints() -> None:
-    rates = {"sft": 72.16, "repnoise": 71.46, "vaccine": 70.00, "lisa": 64.44, "ldifs": 63.06, "antidote": 63.00}
-    for name, printed in rates.items():
-        assert published.mean(published.RATES.harmful[name]) == pytest.approx(printed, abs=0.006)
-    epochs = {"sft": 23.96, "repnoise": 23.64, "vaccine": 23.66, "lisa": 15.40, "ldifs": 5.56, "antidote": 16.24}
-    for name, printed in epochs.items():
-        assert published.mean(published.EPOCHS.accuracy[name]) == pytest.approx(printed, abs=0.006)
+    assert (tmp_path / report.FIGURE).exists()
+    assert page.count("](figures/") == 1
 
 
 def test_a_failed_cell_is_named_with_its_reason_and_shown_as_failed() -> None:
@@ -122,32 +75,6 @@ def test_a_failed_cell_is_named_with_its_reason_and_shown_as_failed() -> None:
     assert "1 of them failed" in page
     assert "diverged: the loss is not finite at step 3" in page
     assert "| failed |" in page
-    assert mark("Antidote lowers", found).mark == "not testable at this scale"
-
-
-def test_one_missing_cell_leaves_its_claims_open_and_the_others_judged() -> None:
-    lost = by_rate(EMPTY)[0]
-    found = Evidence(PRESET, {attack: each for attack, each in FULL.results.items() if attack != lost})
-    require_tables(report.text(found))
-    assert mark("Antidote lowers", found).mark == "not run yet"
-    assert "rate 5e-05" in mark("Antidote lowers", found).evidence
-    assert mark("It lowers the score over shares", found).mark == "reproduced"
-
-
-@pytest.mark.parametrize("found", [EMPTY, FULL], ids=["empty", "full"])
-def test_every_claim_has_a_mark_and_evidence(found: Evidence) -> None:
-    for claim in CLAIMS:
-        verdict = judged(claim, found)
-        assert verdict.mark in MARKS
-        assert verdict.evidence
-
-
-def test_a_claim_is_reproduced_by_what_reproduces_it_and_not_by_the_opposite() -> None:
-    worse = results.full(PRESET, useless)
-    claims = ("Antidote lowers", "It lowers the score over shares", "It lowers the score on other", "Much harm goes")
-    for words in claims:
-        assert mark(words, FULL).mark == "reproduced", words
-        assert mark(words, worse).mark == "not reproduced", words
 
 
 def test_a_mean_over_seeds_is_of_one_method_in_whatever_order_its_cells_have_their_repairs() -> None:
@@ -158,27 +85,6 @@ def test_a_mean_over_seeds_is_of_one_method_in_whatever_order_its_cells_have_the
     for method in ("taylor", "antidote", "scale"):
         harm = f"{100 * results.model(results.LEFT[method]).harmful / results.ASKED:.1f}"
         assert page.count(f"| `{method}` | 3 | {harm} ({harm} to {harm}) |") == 2, "of both tasks"
-
-
-def test_a_small_difference_is_not_told_from_none() -> None:
-    def hardly(attack: Attack, repair: Repair | None) -> Measured:
-        return results.model(0.5 if repair is None else 0.48)
-
-    verdict = mark("Antidote lowers", results.full(PRESET, hardly))
-    assert verdict.mark == "not testable at this scale"
-    assert "cannot tell it from zero" in verdict.evidence
-
-
-def test_the_evidence_of_a_mean_fall_has_the_exact_bounds_of_both_means() -> None:
-    attacks = by_poison(FULL)
-    before = sum(FULL.attacked(attack).harmful for attack in attacks) / len(attacks)
-    after = sum(FULL.by_paper(attack).harmful for attack in attacks) / len(attacks)
-    low, high = (
-        statistics.exact_bounds(before, results.ASKED, 0.975),
-        statistics.exact_bounds(after, results.ASKED, 0.975),
-    )
-    words = f"({100 * (low[0] - high[1]):.1f} to {100 * (low[1] - high[0]):.1f})"
-    assert words in mark("It lowers the score over shares", FULL).evidence
 
 
 def test_the_area_between_frontiers_is_that_of_the_steps() -> None:
@@ -217,9 +123,9 @@ def test_the_dose_with_the_least_harm_and_cost_is_chosen_on_the_prompts_for_it_a
         found = results.as_claimed(attack, repair)
         return replace(found, **worse) if is_least(repair) else found
 
-    assert chosen(FULL, PRESET.attack).repair.dose == 0.005
-    assert chosen(results.full(PRESET, on_selection), PRESET.attack).repair.dose == 0.01
-    assert chosen(results.full(PRESET, on_measured), PRESET.attack).repair.dose == 0.005
+    assert choose_dose(FULL, PRESET.attack).repair.dose == 0.005
+    assert choose_dose(results.full(PRESET, on_selection), PRESET.attack).repair.dose == 0.01
+    assert choose_dose(results.full(PRESET, on_measured), PRESET.attack).repair.dose == 0.005
 
 
 def test_nothing_is_gained_by_less_harm_than_the_references_or_more_accuracy_than_before() -> None:
@@ -255,7 +161,7 @@ def test_cells_of_another_reference_are_marked_and_listed() -> None:
         assert of_another_reference(found, attack)
         assert sum(of_another_reference(found, each) for each in found.results) == 1
         page = report.text(found)
-        assert f"Marked ³:\n- {shown(attack)}" in page
+        assert f"Marked ³:\n- {describe_attack(attack)}" in page
         assert "¹³ |" in page
     aligned = by_rate(FULL, "vaccine")
     found = Evidence(
@@ -280,7 +186,6 @@ def test_a_task_that_the_reference_can_do_is_marked() -> None:
     )
     assert not any(has_headroom(each) for each in found.results.values())
     assert "Marked ²:\n- sft, sst2" in report.text(found)
-    assert mark("Much harm goes", found).mark == "not testable at this scale"
 
 
 @pytest.mark.parametrize("make", cells.PRESETS.values(), ids=list(cells.PRESETS))
@@ -290,25 +195,22 @@ def test_every_preset_can_be_reported_empty_and_full(make: Callable[[], cells.Pr
 
 
 def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
-    path = place(tmp_path, every(PRESET.sweeps)[0])
+    path = result_path(tmp_path, all_cells(PRESET.sweeps)[0])
     path.write_text("[]")
     with pytest.raises(ConfigurationError, match=path.name):
         report.write(PRESET, tmp_path, tmp_path)
 
 
-def test_bounds_of_a_mean_fall_and_of_a_spread_hold_as_often_as_they_say() -> None:
+def test_bounds_of_a_spread_hold_as_often_as_they_say() -> None:
     """Five models asked the same 140 prompts, each prompt as hard for all of them."""
     generator = np.random.default_rng(1)
-    shares, gone, runs = np.array([0.2, 0.4, 0.6, 0.8, 0.8]), 0.15, 400
-    held = {"fall": 0, "spread low": 0, "spread high": 0}
+    shares, runs = np.array([0.2, 0.4, 0.6, 0.8, 0.8]), 400
+    held = {"low": 0, "high": 0}
     for _ in range(runs):
         hard = generator.random((results.ASKED, 1))
-        before = [results.model(float(share)) for share in (hard < shares).mean(axis=0)]
-        after = [results.model(float(share)) for share in (hard < shares - gone).mean(axis=0)]
-        fell, wide = harm_fall(before, after), spread(before)
-        held["fall"] += fell.low <= gone <= fell.high
-        held["spread low"] += wide.low <= 0.6
-        held["spread high"] += wide.high >= 0.6
+        wide = spread([results.model(float(share)) for share in (hard < shares).mean(axis=0)])
+        held["low"] += wide.low <= 0.6
+        held["high"] += wide.high >= 0.6
     assert min(held.values()) >= 0.95 * runs
 
 

@@ -15,7 +15,7 @@ from benchmarks.paper.cells import doses
 from benchmarks.paper.cost import Cost
 from benchmarks.paper.loop import Diverged
 from benchmarks.paper.records import Attack, Cell, Defence, Measured, Point, Training
-from benchmarks.paper.suite import Setting, Steps, Suite, alone, place, read, run
+from benchmarks.paper.suite import CellSteps, Setting, Steps, Suite, lock_folder, read, result_path, run
 from tests.paper import results
 
 SETTING = Setting("a judge", "a machine", {"model": "a model"})
@@ -43,7 +43,9 @@ class Workplace:
     def suite(self, before_repair: Callable[[], None] = lambda: None) -> Suite:
         """One run, over the same folders as the last."""
         steps = Steps(
-            self.align, self.attack, lambda cell, reference, room: self.opened(cell, reference, room, before_repair)
+            self.align,
+            self.attack,
+            lambda cell, reference, room: self.open_instruments(cell, reference, room, before_repair),
         )
         return Suite(steps, SETTING, self.folder / "work", self.folder / "results", lambda _line: None)
 
@@ -60,56 +62,38 @@ class Workplace:
         return folder
 
     @contextmanager
-    def opened(self, cell: Cell, reference: Path, room: Path, before_repair: Callable[[], None]) -> Iterator["Tools"]:
+    def open_instruments(
+        self, cell: Cell, reference: Path, room: Path, before_repair: Callable[[], None]
+    ) -> Iterator[CellSteps]:
         assert reference == self.align(cell.attack.defence)
         assert list(room.iterdir()) == []
         (room / "candidate").write_text("half of one")
-        yield Tools(self, cell, before_repair)
 
+        def measure(model: Model, cost: Cost) -> Measured:
+            if model.adapter is None:
+                harm = self.harm.get(model.folder.name, 0.1)
+                return replace(results.model(harm), degenerate_harmful=self.broken)
+            assert model.adapter.name == "adapter"
+            return replace(results.as_claimed(cell.attack, None), seconds=cost.seconds)
 
-@dataclass(frozen=True)
-class Tools:
-    """What measures one cell."""
+        def repair(adapter: Path) -> Iterator[Point]:
+            assert adapter == self.folder / "attacked" / "adapter"
+            for repair in cell.repairs:
+                before_repair()
+                yield Point(repair, results.as_claimed(cell.attack, repair))
 
-    workplace: Workplace
-    cell: Cell
-    before_repair: Callable[[], None]
-
-    def measure(self, model: Model, cost: Cost) -> Measured:
-        if model.adapter is None:
-            harm = self.workplace.harm.get(model.folder.name, 0.1)
-            return replace(results.model(harm), degenerate_harmful=self.workplace.broken)
-        assert model.adapter.name == "adapter"
-        return replace(results.as_claimed(self.cell.attack, None), seconds=cost.seconds)
-
-    def repaired(self, adapter: Path) -> Iterator[Point]:
-        assert adapter == self.workplace.folder / "attacked" / "adapter"
-        for repair in self.cell.repairs:
-            self.before_repair()
-            yield Point(repair, results.as_claimed(self.cell.attack, repair))
+        yield CellSteps(measure, repair)
 
 
 def test_every_cell_leaves_a_file_that_says_what_was_measured_where_and_when(tmp_path: Path) -> None:
     workplace = Workplace(tmp_path)
     (found,) = run([cell()], workplace.suite())
-    assert read(place(tmp_path / "results", cell())) == found
+    assert read(result_path(tmp_path / "results", cell())) == found
     assert (found.judge, found.machine, found.versions) == ("a judge", "a machine", {"model": "a model"})
     assert [point.repair for point in found.points] == list(cell().repairs)
     assert found.reference is not None
     assert found.attacked is not None
     assert found.failure is None
-
-
-def test_every_figure_is_said_when_it_is_known(tmp_path: Path) -> None:
-    lines: list[str] = []
-    run([cell()], replace(Workplace(tmp_path).suite(), say=lines.append))
-    assert [line.split(":")[0].strip() for line in lines[1:-1]] == [
-        "reference",
-        "attacked",
-        "taylor 0.01, 256 pairs",
-        "taylor 0.03, 256 pairs",
-    ]
-    assert "answered, accuracy" in lines[2]
 
 
 def test_what_an_attack_took_is_what_it_took_when_it_was_made(tmp_path: Path) -> None:
@@ -186,45 +170,24 @@ def test_a_killed_cell_is_made_again_without_what_it_left(tmp_path: Path) -> Non
     assert child.exitcode == -signal.SIGKILL
     left = tmp_path / "work" / "cells" / cell().id
     assert (left / "candidate").exists()
-    assert read(place(tmp_path / "results", cell())) is None
+    assert read(result_path(tmp_path / "results", cell())) is None
     (found,) = run([cell()], workplace.suite())
     assert found.failure is None
     assert not left.exists()
 
 
-def test_a_result_that_was_half_written_is_made_again(tmp_path: Path) -> None:
-    path = place(tmp_path / "results", cell())
-    path.parent.mkdir()
-    path.with_suffix(".part").write_text('{"cell":')
-    (found,) = run([cell()], Workplace(tmp_path).suite())
-    assert read(path) == found
-    assert sorted(each.name for each in path.parent.iterdir()) == [".lock", path.name]
-
-
 @pytest.mark.parametrize("folder", ["results", "work"])
 def test_two_suites_in_one_folder_are_refused(tmp_path: Path, folder: str) -> None:
     workplace = Workplace(tmp_path)
-    with alone(tmp_path / folder), pytest.raises(ConfigurationError, match="another suite is at work") as caught:
+    with lock_folder(tmp_path / folder), pytest.raises(ConfigurationError, match="another suite is at work") as caught:
         run([cell()], workplace.suite())
     assert caught.value.exit_code == 2
     assert workplace.made == []
     assert run([cell()], workplace.suite())[0].failure is None
 
 
-def test_a_suite_that_was_killed_holds_nothing(tmp_path: Path) -> None:
-    def hold() -> None:
-        with alone(tmp_path):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    child = multiprocessing.get_context("fork").Process(target=hold)
-    child.start()
-    child.join()
-    with alone(tmp_path):
-        pass
-
-
 def test_a_file_that_is_no_result_is_named_and_kept(tmp_path: Path) -> None:
-    path = place(tmp_path / "results", cell())
+    path = result_path(tmp_path / "results", cell())
     path.parent.mkdir()
     path.write_text("{}")
     with pytest.raises(ConfigurationError, match="is no result of this bench"):

@@ -10,7 +10,7 @@ from antidote_ci import records
 from antidote_ci.errors import InfrastructureError
 from benchmarks.paper.records import Measured
 from benchmarks.peers import page
-from benchmarks.peers.__main__ import HERE, linear, timed
+from benchmarks.peers.__main__ import HERE, VERSIONS, environment_folder, linear, timed
 from benchmarks.peers.page import Compared, Row
 
 BROKEN = Measured(120, 140, 0.82, 0.0, 0.03, 0.01, 2000, 90, 10**9, selection=None)
@@ -56,6 +56,15 @@ def test_what_a_peer_broke_is_no_rival() -> None:
 def test_the_page_is_that_of_the_results() -> None:
     found = records.from_json(Compared, (HERE / "results.json").read_bytes())
     assert (HERE / "RESULTS.md").read_text() == page.text(found)
+
+
+@pytest.mark.parametrize("tool", VERSIONS)
+def test_another_version_of_a_tool_gets_its_own_environment(
+    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = environment_folder(tool, tmp_path)
+    monkeypatch.setitem(VERSIONS, tool, "99.0")
+    assert environment_folder(tool, tmp_path) != before
 
 
 def test_time_and_memory_are_those_of_the_process(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from antidote_ci.service.records import RunOutcome, RunRequest
 from antidote_ci.service.run_store import RunRecord
 from benchmarks.webhook import fake_run, plan
-from benchmarks.webhook.judging import Rule, Storm, judged
+from benchmarks.webhook.judging import Rule, Storm, find_violations
 from benchmarks.webhook.ledger import Run
 from benchmarks.webhook.messages import ANSWERED, expected, meaning
 from benchmarks.webhook.plan import FORGED, MALFORMED, OVERSIZED, SHARES, UNCONCERNED
 from benchmarks.webhook.sender import Answer
-from benchmarks.webhook.storm import rage
+from benchmarks.webhook.storm import run_storm
 
 DELIVERIES, REPOSITORIES, SECONDS = 60, 6, 3.0
 
@@ -25,7 +25,7 @@ DELIVERIES, REPOSITORIES, SECONDS = 60, 6, 3.0
 @settings(max_examples=20)
 @given(seed=st.integers(0, 2**32))
 def test_plan_has_deliveries_of_every_kind(seed: int) -> None:
-    planned = plan.make(1000, 36, 10, seed)
+    planned = plan.make_plan(1000, 36, 10, seed)
     kinds = Counter(delivery.kind for delivery in planned.deliveries)
     assert kinds == {kind: round(1000 * share) for kind, share in SHARES.items()}
     assert {each.flaw for each in planned.deliveries} == {"", *FORGED, *OVERSIZED, *MALFORMED, *UNCONCERNED}
@@ -33,12 +33,12 @@ def test_plan_has_deliveries_of_every_kind(seed: int) -> None:
     assert len(planned.kills) == 10
     assert list(planned.kills) == sorted(planned.kills)
     assert 0 < planned.kills[0] < planned.kills[-1] < 1
-    assert plan.make(1000, 36, 10, seed) == planned
+    assert plan.make_plan(1000, 36, 10, seed) == planned
 
 
 @given(seed=st.integers(0, 2**32))
 def test_every_commit_is_announced_once(seed: int) -> None:
-    planned = plan.make(200, 12, 3, seed)
+    planned = plan.make_plan(200, 12, 3, seed)
     told = {(each.repository, each.commit): each for each in planned.deliveries if each.kind in ("valid", "reordered")}
     assert set(told) == {
         (repository.name, commit)
@@ -60,7 +60,7 @@ def test_every_commit_is_announced_once(seed: int) -> None:
 
 def faultless() -> Storm:
     """The result of a correct service without a kill."""
-    planned = plan.make(200, 12, 0, seed=3)
+    planned = plan.make_plan(200, 12, 0, seed=3)
     shas = {
         each.name: [f"{number:020x}{commit:020x}" for commit in range(each.commits)]
         for number, each in enumerate(planned.repositories)
@@ -127,21 +127,21 @@ VIOLATIONS: dict[Rule, Callable[[Storm], Storm]] = {
 
 
 def test_correct_result_has_no_violation() -> None:
-    assert judged(faultless()) == []
+    assert find_violations(faultless()) == []
 
 
 @pytest.mark.parametrize("rule", VIOLATIONS)
 def test_every_violation_is_detected(rule: Rule) -> None:
-    assert rule in {each.rule for each in judged(VIOLATIONS[rule](faultless()))}
+    assert rule in {each.rule for each in find_violations(VIOLATIONS[rule](faultless()))}
 
 
 def test_run_may_be_repeated_after_a_restart() -> None:
     storm = faultless()
     lost, again = replace(storm.runs[0], end="lost"), replace(storm.runs[0], began=9.0)
     rule = "again only after a kill or a failure"
-    assert rule in {each.rule for each in judged(replace(storm, runs=[lost, again, *storm.runs[1:]]))}
+    assert rule in {each.rule for each in find_violations(replace(storm, runs=[lost, again, *storm.runs[1:]]))}
     again = replace(again, service="second")
-    assert judged(replace(storm, runs=[lost, again, *storm.runs[1:]])) == []
+    assert find_violations(replace(storm, runs=[lost, again, *storm.runs[1:]])) == []
 
 
 def test_only_answers_of_a_running_service_are_timed() -> None:
@@ -152,9 +152,9 @@ def test_only_answers_of_a_running_service_are_timed() -> None:
 
 @pytest.mark.slow
 def test_small_storm_with_a_kill(tmp_path: Path) -> None:
-    seen = rage(plan.make(DELIVERIES, REPOSITORIES, 1, seed=2), SECONDS, tmp_path)
-    assert judged(seen.storm) == []
-    assert len(seen.storm.kills) == 1
-    final = [meaning(each.status or 0, each.said) for each in seen.storm.answers if each.is_final]
+    result = run_storm(plan.make_plan(DELIVERIES, REPOSITORIES, 1, seed=2), SECONDS, tmp_path)
+    assert find_violations(result.storm) == []
+    assert len(result.storm.kills) == 1
+    final = [meaning(each.status or 0, each.said) for each in result.storm.answers if each.is_final]
     assert {"accepted", "duplicate", "ignored", "forged", "too large", "malformed"} <= set(final)
-    assert {run.end for run in seen.storm.runs} >= {"finish"}
+    assert {run.end for run in result.storm.runs} >= {"finish"}

@@ -53,6 +53,8 @@ class Series:
     name: str
     places: Sequence[Place]
     joined: bool = True
+    marked: bool = True
+    """Whether each place has a mark of the series' shape."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,11 @@ class Axis:
 
     words: str
     ticks: Sequence[float]
-    logarithmic: bool = False
 
     def share(self, value: float) -> float:
         """Where a value is: 0 at the first tick, 1 at the last. What is beyond stands at the edge."""
-        low, high, at = self.ticks[0], self.ticks[-1], value
-        if self.logarithmic:
-            low, high, at = math.log(low), math.log(high), math.log(value)
-        return min(1.0, max(0.0, (at - low) / (high - low))) if high > low else 0.5
+        low, high = self.ticks[0], self.ticks[-1]
+        return min(1.0, max(0.0, (value - low) / (high - low)))
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,7 @@ def draw(title: str, panels: Sequence[Panel], columns: int = 1) -> str:
     """Panels in rows from left to right, over one legend."""
     names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
     joined = {series.name for panel in panels for series in panel.series if series.joined}
+    marked = {series.name for panel in panels for series in panel.series if series.marked}
     rows = -(-len(panels) // columns)
     legend = LEGEND * (-(-len(names) // LEGENDS_A_LINE)) + 8
     height = rows * PANEL + legend
@@ -101,7 +101,8 @@ def draw(title: str, panels: Sequence[Panel], columns: int = 1) -> str:
         y = rows * PANEL + LEGEND * (number // LEGENDS_A_LINE) + 12.0
         if name in joined:
             _curve(svg, number, [(x, y), (x + 36, y)])
-        _mark(svg, number, x + 18, y)
+        if name in marked:
+            _mark(svg, number, x + 18, y)
         _text(svg, x + 44, y + 4, name)
     return tostring(svg, encoding="unicode") + "\n"
 
@@ -139,7 +140,8 @@ def _panel(svg: Element, panel: Panel, names: Sequence[str], corner: tuple[float
         for place in series.places:
             if place.low is not None and place.high is not None:
                 _line(svg, f"bound s{number % 7}", x(place.x), y(place.low), x(place.x), y(place.high))
-            _mark(svg, number, x(place.x), y(place.y))
+            if series.marked:
+                _mark(svg, number, x(place.x), y(place.y))
 
 
 def _curve(svg: Element, number: int, points: Sequence[tuple[float, float]]) -> None:
