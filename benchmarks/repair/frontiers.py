@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.paper.drawing import Axis, Panel, Place, Series, draw, ticks
+from benchmarks.drawing import Axis, Panel, Place, Series, draw, ticks
 from benchmarks.repair.figures import Trial
 from benchmarks.repair.prompts import SELECTED_HARMFUL
 from benchmarks.repair.records import Attempt
