@@ -29,7 +29,7 @@ SUCCEEDED = "succeeded"
 MARK = "OUTCOMES OF THE ATTACK "
 LIBRARY = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
-O_PATH = 0o10000000
+O_PATH, WALL, F_SETSIG = 0o10000000, 0x40000000, 10
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
 
 Attempt = Callable[[], object]
@@ -245,9 +245,40 @@ def set_scheduler(process: int) -> None:
     os.sched_setscheduler(process, os.SCHED_OTHER, os.sched_param(0))
 
 
+def set_processors(process: int) -> None:
+    os.sched_setaffinity(process, os.sched_getaffinity(process))
+
+
 def measure_performance(process: int) -> None:
     attributes = struct.pack("IIQ", 1, 112, 1) + bytes(96)  # software counter
     call(298, ctypes.c_char_p(attributes), process, -1, -1, 0)
+
+
+# Ways to go on after SIGSTOP: the kernel sends SIGCONT.
+
+
+def continue_by_timer() -> None:
+    event, timer = struct.pack("qii", 0, signal.SIGCONT, 0) + bytes(64), ctypes.c_int()
+    call(222, time.CLOCK_MONOTONIC, ctypes.c_char_p(event), ctypes.byref(timer))
+    interval = struct.pack("4q", 0, 50_000_000, 0, 50_000_000)
+    call(223, timer.value, 0, ctypes.c_char_p(interval), None)
+
+
+def continue_by_folder() -> None:
+    descriptor = os.open("/usr", os.O_RDONLY)
+    fcntl.fcntl(descriptor, F_SETSIG, signal.SIGCONT)
+    fcntl.fcntl(descriptor, fcntl.F_NOTIFY, fcntl.DN_ACCESS | fcntl.DN_MULTISHOT)
+
+
+def continue_with_end_of_parent() -> None:
+    call(157, 1, signal.SIGCONT, 0, 0, 0)
+
+
+def continue_with_end_of_child() -> None:
+    process = call(56, signal.SIGCONT, None, None, None, None)
+    if process == 0:
+        os._exit(0)
+    os.waitpid(process, WALL)
 
 
 # Sockets.
@@ -392,6 +423,21 @@ def change_mode_of_descriptor(path: str) -> None:
         os.close(descriptor)
 
 
+def change_flags(path: str) -> None:
+    """Set the flag that excludes a file from dumps, as chattr(1) does, by a descriptor that only reads."""
+    flags = ctypes.c_long()
+    with open(path, "rb") as file:  # noqa: PTH123
+        fcntl.ioctl(file, 0x80086601, flags)
+        flags.value |= 0x40
+        fcntl.ioctl(file, 0x40086602, flags)
+
+
+def hold_lease(path: str) -> None:
+    """Let every program that opens the file for writing wait for 45 seconds."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+
+
 def rename_away(path: str) -> None:
     os.rename(path, f"{path}-moved")  # noqa: PTH104
     os.rename(f"{path}-moved", path)  # noqa: PTH104
@@ -514,7 +560,7 @@ def list_attempts(targets: dict[str, Any]) -> dict[str, Attempt]:
         add(f"{name}: memory", read_memory_by_file, process)
         for attempt in (read_memory_by_call, trace, steal_descriptor, join_namespace, limit_other, compare):
             add(f"{name}: {attempt.__name__}", attempt, process, fork=True)
-        for attempt in (signal_by_descriptor, set_priority, set_scheduler, measure_performance):
+        for attempt in (signal_by_descriptor, set_priority, set_scheduler, set_processors, measure_performance):
             add(f"{name}: {attempt.__name__}", attempt, process)
         add(f"{name}: kill", os.kill, process, signal.SIGCONT)
         add(f"{name}: tgkill", call, 234, process, process, signal.SIGCONT)
@@ -530,12 +576,22 @@ def list_attempts(targets: dict[str, Any]) -> dict[str, Attempt]:
         add(attempt.__name__, attempt)
     for attempt in (open_socket_by_32_bit_call, open_socket_by_x32_call, clone_with_namespace, clone3_with_namespace):
         add(attempt.__name__, attempt, fork=True)
+    for attempt in (continue_by_timer, continue_by_folder, continue_with_end_of_parent, continue_with_end_of_child):
+        add(attempt.__name__, attempt, fork=True)
     for attempt in (execute_from_memory, gain_privileges, type_into_terminal, leave_session, leave_group):
         add(attempt.__name__, attempt, fork=True)
     for attempt in (read_kernel_log, read_own_output, lower_memory_score, regain_capability):
         add(attempt.__name__, attempt)
     for name, path in {"weights": weights, "token": token, "store": targets["secrets"]["store"]}.items():
-        for change in (overwrite, empty_while_reading, change_attribute, rename_away, os.utime):
+        for change in (
+            overwrite,
+            empty_while_reading,
+            change_attribute,
+            change_flags,
+            hold_lease,
+            rename_away,
+            os.utime,
+        ):
             add(f"{name}: {change.__name__}", change, path)
         add(f"{name}: chmod", os.chmod, path, 0o666)
         add(f"{name}: chmod of descriptor", change_mode_of_descriptor, path)

@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -26,15 +27,17 @@ from antidote_ci.model.generation import (
     encode_conversations,
 )
 from antidote_ci.records import Model, Progress
+from antidote_ci.sandbox import landlock
 from antidote_ci.sandbox.client import Sandbox
 from antidote_ci.sandbox.fork_server import INHERITED_VARIABLES, SPIN_COUNT, WAIT_VARIABLES, sandbox_environment
 from antidote_ci.sandbox.replies import CallLimits
 from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf
 from tests.sandbox import child_functions
-from tests.sandbox.child_functions import Attempt, Named, RawReply
+from tests.sandbox.child_functions import Allocation, Attempt, Named, RawReply
 
 LINUX = sys.platform == "linux"
+needs_landlock = pytest.mark.skipif(landlock.find_version() == 0, reason="this kernel has no Landlock")
 SECRETS = {
     "HF_TOKEN": "hf_readToken",
     "HF_WRITE_TOKEN": "hf_writeToken",
@@ -131,10 +134,8 @@ def test_home_and_temporary_files_are_the_child_s_own(own: Sandbox) -> None:
     assert not Path(first["HOME"]).exists()
 
 
-@pytest.mark.skipif(not LINUX, reason="only Linux has Landlock")
+@needs_landlock
 def test_only_the_named_inputs_can_be_read(own: Sandbox, tmp_path: Path) -> None:
-    if not any(name.startswith("Landlock") for name in own.protections or _protections(own)):
-        pytest.skip("this kernel has no Landlock")
     model, other = folder_of(tmp_path / "model", config="{}"), folder_of(tmp_path / "other", config="{}")
     home = folder_of(tmp_path / "home", netrc="secret")
     reads = [str(path) for path in (other, other / "config", home / "netrc", model / "config", tmp_path, Path("/root"))]
@@ -142,11 +143,6 @@ def test_only_the_named_inputs_can_be_read(own: Sandbox, tmp_path: Path) -> None
     found = own.call(child_functions.try_paths, Attempt(reads, model=Model(model)), ignore)
     assert found == dict.fromkeys(reads, "PermissionError")
     assert own.call(child_functions.read_text, Named("config", model), ignore) == "{}"
-
-
-def _protections(sandbox: Sandbox) -> list[str]:
-    sandbox.call(child_functions.get_process, NOTHING, ignore)
-    return sandbox.protections
 
 
 @pytest.mark.skipif(not os.access(DROP_CACHES, os.W_OK), reason="only root on Linux can drop caches")
@@ -158,10 +154,8 @@ def test_scarce_memory_leaves_what_libraries_read(own: Sandbox) -> None:
     assert set(before.values()) == {"opened"}
 
 
-@pytest.mark.skipif(not LINUX, reason="only Linux has Landlock")
+@needs_landlock
 def test_only_the_outputs_can_be_written(own: Sandbox, tmp_path: Path) -> None:
-    if not any(name.startswith("Landlock") for name in own.protections or _protections(own)):
-        pytest.skip("this kernel has no Landlock")
     model, output = folder_of(tmp_path / "model", config="{}"), tmp_path / "new" / "output"
     writes = [str(path) for path in (model / "config", model / "new", tmp_path / "file", output / "file")]
     writes.append(str(own._log_path))
@@ -170,6 +164,15 @@ def test_only_the_outputs_can_be_written(own: Sandbox, tmp_path: Path) -> None:
     assert {path for path, result in found.items() if result == "opened"} == {str(output / "file")}
     assert (output / "file").read_text() == "written by the child"
     assert (model / "config").read_text() == "{}"
+
+
+@needs_landlock
+def test_inputs_stay_when_the_folder_of_the_log_is_an_output(own: Sandbox, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "model", config="{}")
+    outputs = [own._log_path.parent]
+    with pytest.raises(ConfigurationError, match="may not open"):
+        own.call(child_functions.write_text, Named("config", folder), ignore, outputs=outputs)
+    assert (folder / "config").read_text() == "{}"
 
 
 def test_changed_files_are_seen_by_the_next_call(own: Sandbox, tmp_path: Path) -> None:
@@ -210,6 +213,19 @@ def test_children_of_several_models_stay_while_memory_suffices(light: Path, tmp_
         assert is_running(second)
         sandbox.call(child_functions.get_process, Named("", tmp_path / "first" / "weights"), ignore)
         wait_for_end(second)
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux has the filter of system calls")
+def test_a_stopped_child_cannot_continue_itself(light: Path, tmp_path: Path) -> None:
+    models = [Model(folder_of(tmp_path / name, weights="weights")) for name in ("first", "second")]
+    with Sandbox(light / "child.log", None, child_functions.report_much_memory) as sandbox:
+        refused = sandbox.call(child_functions.stay_active, models[0], ignore)
+        home = sandbox._children[-1].child._folder / "home"
+        assert len(refused) == 2 or "seccomp" not in sandbox.protections
+        sandbox.call(child_functions.name_process, models[1], ignore)
+        before = (home / "count").read_text()
+        time.sleep(0.5)
+        assert (home / "count").read_text() == before
 
 
 def test_child_ends_when_memory_does_not_suffice_for_another(light: Path, tmp_path: Path) -> None:
@@ -339,11 +355,43 @@ def test_reply_to_an_interrupted_call_is_not_read_by_the_next(own: Sandbox) -> N
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux shows the memory of a process in /proc")
-def test_memory_beyond_the_limit_is_refused(own: Sandbox) -> None:
-    limits = CallLimits(memory=100 << 20)
-    assert own.call(child_functions.allocate, Named(str(50 << 20)), ignore, limits=limits) == 50 << 20
+@pytest.mark.parametrize("way", ["plain", "name", "ended thread", "programs"])
+def test_memory_beyond_the_limit_is_refused(
+    own: Sandbox, way: Literal["plain", "name", "ended thread", "programs"]
+) -> None:
+    limits = CallLimits(silence=20, memory=100 << 20)
+    size = 50 << 20
+    assert own.call(child_functions.allocate, Allocation(size), ignore, limits=limits) == size
+    # Each of eight programs takes no more than the child had before.
+    request = Allocation(size if way == "programs" else 300 << 20, way)
     with pytest.raises(UnsafeCheckpoint, match="more than 100 MiB"):
-        own.call(child_functions.allocate, Named(str(300 << 20)), ignore, limits=limits)
+        own.call(child_functions.allocate, request, ignore, limits=limits)
+
+
+@pytest.mark.skipif(not LINUX or os.getuid() != 0, reason="only root on Linux can mount a small disk")
+@pytest.mark.parametrize("disk", ["temporary folder", "log", "output"])
+def test_a_full_disk_ends_the_child(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str) -> None:
+    small = folder_of(tmp_path / "small")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=500", "none", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this process may not mount a disk")
+    log, folder, outputs = light / "child.log", None, []
+    if disk == "temporary folder":
+        monkeypatch.setattr(tempfile, "tempdir", str(small))
+    if disk == "log":
+        log = small / "child.log"
+    if disk != "temporary folder":
+        folder = small / "output"
+        outputs = [folder]
+    try:
+        with (
+            Sandbox(log) as sandbox,
+            pytest.raises(InfrastructureError, match=f"filled the disk of its {disk}"),
+        ):
+            sandbox.call(child_functions.create_files, Named("450", folder), ignore, outputs=outputs)
+    finally:
+        monkeypatch.undo()
+        subprocess.run(["umount", str(small)], check=True)  # noqa: S607
 
 
 def test_each_model_is_checked_once_before_other_functions_open_it(light: Path, tmp_path: Path) -> None:
@@ -372,7 +420,7 @@ def test_killed_child_raises_infrastructure_error_and_is_replaced(own: Sandbox) 
     process = own.call(child_functions.get_process, NOTHING, ignore)
     threading.Timer(0.5, os.kill, (process, signal.SIGKILL)).start()
     with pytest.raises(InfrastructureError, match=r"died \(killed\)") as raised:
-        own.call(child_functions.allocate, Named("1"), ignore)  # takes two seconds
+        own.call(child_functions.allocate, Allocation(1), ignore)  # takes two seconds
     assert "memory" in str(raised.value.cause)
     assert own.call(child_functions.get_process, NOTHING, ignore) != process
     assert not is_running(process)

@@ -119,9 +119,7 @@ def test_the_child_ends_with_everything_it_made(
     folder = sandbox._log_path.parent
     assert not list(folder.glob("antidote-child-*"))
     server = sandbox._server._process.pid
-    while list_session(server) != [server]:  # killed, but not yet ended
-        assert time.monotonic() - began < 30
-        time.sleep(0.05)
+    assert list_session(server) == [server]
 
 
 def list_session(leader: int) -> list[int]:
