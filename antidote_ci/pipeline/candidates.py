@@ -9,6 +9,7 @@ from pathlib import Path
 
 from antidote_ci.checkpoint.files import FileIdentity, display_name, identify_settled_files
 from antidote_ci.checkpoint.layout import CheckpointLayout
+from antidote_ci.checkpoint.writer import require_copy
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.evaluation import kinds, measure
 from antidote_ci.evaluation.splits import RepairPrompts
@@ -309,6 +310,7 @@ def write_candidate(
         reference_identities=factory.reference_identities,
     )
     applied = factory.sandbox.call(apply_mask, request, factory.on_progress, outputs=[destination.parent])
+    require_copy(factory.source.layout, destination)
     return Candidate(method_masks.method, dose, mask, factory.as_model(destination), destination, applied)
 
 
