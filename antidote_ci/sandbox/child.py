@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from antidote_ci import errors
 from antidote_ci.checkpoint.links import FileState, link_checkpoint
-from antidote_ci.records import OnProgress
+from antidote_ci.records import Model, OnProgress
 from antidote_ci.sandbox.fork_server import ChildEnded, ForkServer
 from antidote_ci.sandbox.replies import (
     MAX_REPLY_BYTES,
@@ -58,7 +58,7 @@ MEASURED_FORKS = 1
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ChildInputs:
     """What one child opens: the states of the files of each input path, and the folders that it writes."""
 
     states: tuple[tuple[Path, tuple[FileState, ...]], ...]
@@ -73,8 +73,9 @@ class Inputs:
 class Child:
     """One child process with its inputs."""
 
-    def __init__(self, server: ForkServer, inputs: Inputs, links: Path, log: Path) -> None:
-        self.inputs = inputs
+    def __init__(self, server: ForkServer, inputs: ChildInputs, model: Model | None, links: Path, log: Path) -> None:
+        """`model` is the one model that the process loads, if its memory can be estimated."""
+        self.inputs, self.model = inputs, model
         self._server, self._log = server, log
         self._buffer = bytearray()
         self._ended = False
@@ -90,8 +91,8 @@ class Child:
                 output.mkdir(parents=True, exist_ok=True)
             # The links may be hard links: below a folder that the child may write, it could change the inputs.
             is_exposed = any(links.resolve().is_relative_to(output.resolve()) for output in inputs.outputs)
-            folder = tempfile.TemporaryDirectory(dir=self._folder if is_exposed else links)
-            self._links = Path(resources.enter_context(folder))
+            linked = tempfile.TemporaryDirectory(dir=self._folder if is_exposed else links)
+            self._links = Path(resources.enter_context(linked))
             readable = self._link_inputs()
             for name, folder in (("log", log.parent), *(("output", output) for output in inputs.outputs)):
                 self._disks.append(watch_disk(name, folder, MIN_FREE_OUTPUT_BYTES, MIN_FREE_OUTPUT_FILES))

@@ -624,112 +624,25 @@ def attack(targets: dict[str, Any]) -> dict[str, str]:
 
 
 def attack_inside(path: Path) -> None:
-    """Attack in the first call of a child of the sandbox. `path` holds the targets; the outcomes go to the log."""
+    """Attack in the first call of a child of the sandbox, which has confined itself by then.
+
+    `path` holds the targets, and is read before; the outcomes go to the log.
+    """
     server, parent = os.getpid(), os.getppid()
+    targets: list[dict[str, Any]] = []
 
-    def run(targets: Any) -> None:  # noqa: ANN401
-        targets["processes"] |= {"server": server, "parent": parent}
-        os.write(1, MARK.encode() + json.dumps(attack(targets)).encode() + b"\n")
-
-    run_in_child(path, run)
-
-
-def misbehave_inside(path: Path) -> None:
-    """Run one of `BEHAVIOURS`, which `path` names, when the child of the sandbox starts its first call."""
-    run_in_child(path, lambda name: BEHAVIOURS[name]())
-
-
-def run_in_child(path: Path, run: Callable[[Any], None]) -> None:
-    """Run code in the first call of a child, which has confined itself, with the JSON value that `path` held before."""
-    server = os.getpid()
-    values: list[Any] = []
-
-    def read_value() -> None:
+    def read_targets() -> None:
         if os.getppid() == server:  # not in a fork of the child
-            values.append(json.loads(path.read_text()))
+            targets.append(json.loads(path.read_text()))
 
     def start_at_import(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "import" and values and str(arguments[0]).startswith("antidote_ci.model."):
-            run(values.pop())
+        if event == "import" and targets and str(arguments[0]).startswith("antidote_ci.model."):
+            known = targets.pop()
+            known["processes"] |= {"server": server, "parent": parent}
+            os.write(1, MARK.encode() + json.dumps(attack(known)).encode() + b"\n")
 
-    os.register_at_fork(after_in_child=read_value)
+    os.register_at_fork(after_in_child=read_targets)
     sys.addaudithook(start_at_import)
-
-
-# What a child may send and do instead of its work.
-
-
-def reply(message: object) -> None:
-    os.write(find_replies(), json.dumps(message).encode() + b"\n")
-
-
-def find_replies() -> int:
-    """The pipe to the parent."""
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        with suppress(OSError):
-            pipe = os.readlink(f"/proc/self/fd/{name}").startswith("pipe:")  # noqa: PTH115
-            if pipe and fcntl.fcntl(int(name), fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
-                return int(name)
-    raise NothingGained
-
-
-def flood() -> None:
-    for number in range(20_000):
-        reply({"progress": {"what": "x" * 10, "done": number, "total": 20_000}})
-
-
-def count_wrongly() -> None:
-    for done, total in ((5, 0), (-5, 0), (-(10**400), 10**400), (10**400, 1)):
-        reply({"progress": {"what": "a\nb\x1b[31m", "done": done, "total": total}})
-        time.sleep(0.06)
-
-
-def answer_twice() -> None:
-    reply({"result": 1})
-
-
-def close_and_stay() -> None:
-    os.close(find_replies())
-    time.sleep(600)
-
-
-def fork_many() -> None:
-    for _ in range(300):
-        if os.fork() == 0:
-            time.sleep(600)
-    time.sleep(600)
-
-
-def fill_home() -> None:
-    os.chdir(Path.home())
-    for _ in range(1_500):
-        os.mkdir("deeper")  # noqa: PTH102
-        os.chdir("deeper")
-    os.mkdir("closed", 0)  # noqa: PTH102
-    os._exit(3)
-
-
-def send_much() -> None:
-    descriptor = find_replies()
-    while True:
-        os.write(descriptor, b"x" * 65_536)
-
-
-def forge_protections() -> None:
-    reply({"protections": ["forged"]})
-
-
-def forge_error() -> None:
-    reply({"error": {"kind": "Made\x1b[2Jup", "what": "first\n::error::second\x1b[2J" + "x" * 10_000}})
-
-
-BEHAVIOURS: dict[str, Callable[[], None]] = {
-    behaviour.__name__: behaviour
-    for behaviour in (
-        *(flood, count_wrongly, answer_twice, close_and_stay, fork_many, fill_home, send_much),
-        *(forge_protections, forge_error),
-    )
-}
 
 
 if __name__ == "__main__":

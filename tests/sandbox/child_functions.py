@@ -61,7 +61,7 @@ class RawReply:
 
     text: str
     repeat: int = 1
-    then: Literal["wait", "exit", "close"] = "wait"
+    then: Literal["wait", "exit", "close", "return"] = "wait"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +132,8 @@ def write_raw(request: RawReply, _on_progress: OnProgress) -> list[str]:
         data = request.text.encode()
         while data:
             data = data[os.write(replies, data) :]
+    if request.then == "return":
+        return []
     if request.then == "exit":
         os._exit(7)
     if request.then == "close":
@@ -145,6 +147,24 @@ def _is_written_pipe(number: int) -> bool:
         return stat.S_ISFIFO(os.fstat(number).st_mode) and bool(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_WRONLY)
     except OSError:
         return False
+
+
+def fork_many(_request: Named, _on_progress: OnProgress) -> None:
+    """Start more processes than a child may have."""
+    for _ in range(300):
+        if os.fork() == 0:
+            break
+    time.sleep(600)
+
+
+def fill_home(_request: Named, _on_progress: OnProgress) -> None:
+    """Leave folders that are too deep for a path, one of them closed."""
+    os.chdir(Path.home())
+    for _ in range(1_500):
+        os.mkdir("deeper")  # noqa: PTH102
+        os.chdir("deeper")
+    os.mkdir("closed", 0)  # noqa: PTH102
+    os._exit(3)
 
 
 def report_twice(request: Named, on_progress: OnProgress) -> str:
@@ -221,7 +241,19 @@ def print_model(model: Model, _on_progress: OnProgress) -> None:
 
 
 for _function in (
-    *(list_variables, try_paths, read_text, write_text, get_process, return_path, write_raw, report_twice, print_model),
+    *(
+        list_variables,
+        try_paths,
+        read_text,
+        write_text,
+        get_process,
+        return_path,
+        write_raw,
+        report_twice,
+        print_model,
+        fork_many,
+        fill_home,
+    ),
     *(report_much_memory, report_little_memory, name_process, allocate, create_files, stay_active),
 ):
     _function.__module__ = MODULE
