@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,8 +24,8 @@ from antidote_ci.checkpoint.files import FileIdentity, identify_file, is_report_
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.checkpoint.tensors import TensorEdit
-from antidote_ci.errors import InfrastructureError
-from antidote_ci.paths import write_file
+from antidote_ci.errors import InfrastructureError, UnsafeCheckpoint
+from antidote_ci.paths import open_regular, write_file
 from antidote_ci.records import OnProgress, Progress, WeightFile
 
 BYTES_PER_FLUSH = 64 << 20
@@ -74,10 +75,7 @@ def write_checkpoint(
     swap.require_disjoint_folders(layout.folder, destination)
     swap.require_replaceable(destination)
     partial = swap.partial_folder(destination)
-    # Unused weights would be copied unrepaired.
-    names = [
-        name for name in list_files(layout.folder) if name not in layout.unused_weights and not is_report_file(name)
-    ]
+    names = _list_copied_files(layout)
     sizes = {name: (layout.folder / name).stat().st_size for name in names}
     earlier = [entry for entry in swap.read_journal(partial, key) if entry.file.path in sizes]
     done = 0
@@ -114,6 +112,39 @@ def write_checkpoint(
                 pending.result()
         changed = {name: count for path in names for name, count in finished[path].changed.items()}
         return WrittenCheckpoint([finished[path].file for path in names], changed)
+
+
+def require_copy(layout: CheckpointLayout, destination: Path) -> None:
+    """Check that a folder differs from the checkpoint in its weights and its manifest alone.
+
+    The process that wrote it opened the checkpoint, which may have taken it over. Raises UnsafeCheckpoint for any other
+    file, and for a missing or changed one.
+    """
+    copied = {name for name in _list_copied_files(layout) if name not in layout.shards}
+    paths = {path.relative_to(destination).as_posix(): path.lstat() for path in destination.rglob("*")}
+    written = {name for name, status in paths.items() if stat.S_ISREG(status.st_mode)}
+    changed = {name for name, status in paths.items() if not stat.S_ISDIR(status.st_mode)} - written
+    changed |= written ^ {*copied, *layout.shards, swap.MANIFEST_FILE}
+    changed |= {name for name in copied & written if _differs(layout.folder / name, destination / name)}
+    if changed:
+        raise UnsafeCheckpoint(
+            f"{min(changed)!r:.200} of the repaired checkpoint is not the file of the model that was repaired",
+            cause="the model has taken over the process that repairs it, or another program changed the folder",
+            hint="do not use this model or its repair unless you trust it",
+        )
+
+
+def _list_copied_files(layout: CheckpointLayout) -> list[str]:
+    # Unused weights would be copied unrepaired.
+    return [
+        name for name in list_files(layout.folder) if name not in layout.unused_weights and not is_report_file(name)
+    ]
+
+
+def _differs(source: Path, copy: Path) -> bool:
+    with source.open("rb") as expected, open_regular(copy) as file:
+        size = os.fstat(expected.fileno()).st_size
+        return os.fstat(file.fileno()).st_size != size or expected.read() != file.read(size)
 
 
 def complete_checkpoint(destination: Path, manifest: str) -> None:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.headers import TensorInfo
@@ -58,7 +57,7 @@ def check_checkpoint(model: Model, on_progress: OnProgress) -> None:
     on_progress(Progress("opening the tokenizer", 0, 1))
     for path in list_model_files(model):
         path.open("rb").close()  # safetensors reports a file without read permission as missing
-    _try_limited(name, lambda: loading.load_tokenizer(model), LOADING_SECONDS)
+    _run_limited(name, lambda: _suppress_expected(lambda: loading.load_tokenizer(model)), LOADING_SECONDS)
     tokenizer = loading.load_tokenizer(model)
     _run_limited(name, lambda: _try_texts(tokenizer), ENCODING_SECONDS)
     refuse_token_rules(model, tokenizer)
@@ -191,13 +190,9 @@ def _suppress_expected(work: Callable[[], object]) -> None:
         work()
 
 
-def _try_limited(name: str, work: Callable[[], object], seconds: int) -> None:
-    _run_limited(name, lambda: _suppress_expected(work), seconds)
-
-
-def _run_limited(name: str, work: Callable[[], object], seconds: int) -> Any:  # noqa: ANN401 - JSON
+def _run_limited(name: str, work: Callable[[], object], seconds: int) -> None:
     try:
-        return run_limited(work, seconds, MEMORY)
+        run_limited(work, seconds, MEMORY)
     except LimitExceeded as error:
         raise UnsafeCheckpoint(
             f"the tokenizer of {name} crashes, or does not open, encode and decode within {LOADING_SECONDS} s and "

@@ -65,7 +65,7 @@ def single_turn(prompt: str, system_prompt: str | None = None) -> Conversation:
 
 
 def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str], settings: ChatSettings) -> list[list[int]]:
-    """Token ids of each prompt up to its answer. Raises the errors of `render_template`."""
+    """Token ids of each prompt up to its answer. Raises the errors of `render_conversations`."""
     conversations = [single_turn(prompt, settings.system_prompt) for prompt in prompts]
     arguments = settings.template_arguments
     return encode_texts(tokenizer, render_conversations(tokenizer, conversations, template_arguments=arguments))
@@ -77,33 +77,16 @@ def render_conversations(
     add_generation_prompt: bool = True,
     date: Date = FIXED_DATE,
     template_arguments: TemplateArguments = MappingProxyType({}),
-) -> list[str]:
-    """The text of each conversation in the model's own template. Raises the errors of `render_template`."""
-    chats = [[dataclasses.asdict(message) for message in conversation] for conversation in conversations]
-    return render_template(tokenizer, chats, add_generation_prompt, date=date, template_arguments=template_arguments)
-
-
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of rendered texts. No special tokens are added: the template writes them."""
-    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-    return ids
-
-
-def render_template(
-    tokenizer: Tokenizer,
-    chats: Sequence[Sequence[Mapping[str, Any]]],
-    add_generation_prompt: bool,
     seconds: int | None = None,
-    date: Date = FIXED_DATE,
-    template_arguments: TemplateArguments = MappingProxyType({}),
 ) -> list[str]:
-    """Each chat in the tokenizer's template, rendered in a fork with limits.
+    """The text of each conversation in the model's own template, rendered in a fork with limits.
 
     Raises ConfigurationError when the template raises or does not read an argument; UnsafeCheckpoint when it exceeds a
     limit, reads attributes of Python objects or treats some prompts differently from others. The errors do not quote
     the template.
     """
     _require_arguments(tokenizer, template_arguments)
+    chats = [[dataclasses.asdict(message) for message in conversation] for conversation in conversations]
 
     def render_all() -> list[str]:
         renderer = _create_renderer(tokenizer, date, template_arguments)
@@ -116,12 +99,18 @@ def render_template(
     return texts
 
 
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of rendered texts. No special tokens are added: the template writes them."""
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    return ids
+
+
 def describe_template(
     tokenizer: Tokenizer, template_arguments: TemplateArguments = MappingProxyType({})
 ) -> TemplateEffects:
     """What the tokenizer's template does with a system message, tools and further turns, and whether answers think.
 
-    Raises the errors of `render_template`.
+    Raises the errors of `render_conversations`.
     """
     marks = find_marks(tokenizer, _read_template(tokenizer))
 

@@ -130,15 +130,8 @@ class DecodeRequest:
     """None: an answer is all that the model writes."""
 
 
-@dataclass(frozen=True)
-class DecodedBatch:
-    """The answers in the order of the rows. None when they do not fit into memory together."""
-
-    answers: list[GeneratedAnswer] | None
-
-
 def encode_conversations(request: EncodeRequest, _on_progress: OnProgress) -> EncodedConversations:
-    """Render and encode every conversation. No weights are read. Raises the errors of `render_template`."""
+    """Render and encode every conversation. No weights are read. Raises the errors of `render_conversations`."""
     tokenizer = loading.load_cached_tokenizer(request.model)
     arguments = request.template_arguments
     texts = render_conversations(
@@ -178,15 +171,18 @@ def find_batch_size(request: BatchSizeRequest, _on_progress: OnProgress) -> int:
         )
 
 
-def decode_batch(request: DecodeRequest, _on_progress: OnProgress) -> DecodedBatch:
-    """Generate the answers of one batch. Raises InfrastructureError when a single row does not fit into memory."""
+def decode_batch(request: DecodeRequest, _on_progress: OnProgress) -> list[GeneratedAnswer] | None:
+    """The answers in the order of the rows; None when the rows do not fit into memory together.
+
+    Raises InfrastructureError when a single row does not fit.
+    """
     with loading.explain_out_of_memory(request.model, ", even one prompt at a time,"):
         try:
-            return DecodedBatch(_decode(request))
+            return _decode(request)
         except (MemoryError, RuntimeError) as error:
             if not loading.is_out_of_memory(error) or len(request.rows) == 1:
                 raise
-    return DecodedBatch(None)
+    return None
 
 
 def _decode(request: DecodeRequest) -> list[GeneratedAnswer]:

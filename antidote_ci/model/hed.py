@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def run_streamed(
     meta_model = MetaModel(model, dtype, device)
     batches = length_sorted_batches(rows, batch_size)
     inputs = [pad_left([rows[position] for position in batch], device) for batch in batches]
-    done = 0
+    finished = count(1)
 
     @contextmanager
     def enter(block: str) -> Iterator[None]:
@@ -74,9 +75,7 @@ def run_streamed(
             yield
 
     def report(_block: str) -> None:
-        nonlocal done
-        done += 1
-        on_progress(Progress("layers compared", done, len(meta_model.blocks)))
+        on_progress(Progress("layers compared", next(finished), len(meta_model.blocks)))
 
     with memory.return_freed_memory(), tempfile.TemporaryDirectory(prefix="antidote-hidden-") as folder:
         forward = SequentialForward(meta_model, ActivationCache(Path(folder), memory.HIDDEN_STATES_BUDGET), inputs)

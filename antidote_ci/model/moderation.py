@@ -24,15 +24,8 @@ class ModerationRequest:
     """The most tokens of a text, including the end token. Longer texts are cut on the right."""
 
 
-@dataclass(frozen=True)
-class ModerationResult:
-    """In the order of the texts: one probability per category, None where the output is not finite."""
-
-    probabilities: list[list[float | None]]
-
-
-def classify_texts(request: ModerationRequest, _on_progress: OnProgress) -> ModerationResult:
-    """Score every text.
+def classify_texts(request: ModerationRequest, _on_progress: OnProgress) -> list[list[float | None]]:
+    """For each text one probability per category, None where the output is not finite.
 
     Raises ConfigurationError when the checkpoint has no classification head or no padding token; InfrastructureError
     when the model does not fit into memory.
@@ -50,7 +43,7 @@ def classify_texts(request: ModerationRequest, _on_progress: OnProgress) -> Mode
         ).to(network.device)
         logits = network(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
         rows = torch.sigmoid(logits.float()).tolist()
-    return ModerationResult([[score if math.isfinite(score) else None for score in row] for row in rows])
+    return [[score if math.isfinite(score) else None for score in row] for row in rows]
 
 
 def describe_classifier(_request: ModerationRequest, _on_progress: OnProgress) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.checkpoint.files import FileIdentity, identify_settled_files
+from antidote_ci.checkpoint.writer import require_copy
 from antidote_ci.evaluation import model_answers
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.model.conversations import NO_SETTINGS
@@ -218,6 +219,7 @@ def write_candidate(
         reference_identities=factory.reference_identities,
     )
     applied = factory.sandbox.call(apply_mask, request, factory.on_progress, outputs=[destination.parent])
+    require_copy(factory.source.layout, destination)
     return Candidate(method_masks.method, dose, mask, factory.as_model(destination), destination, applied)
 
 

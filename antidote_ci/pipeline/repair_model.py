@@ -15,8 +15,8 @@ from antidote_ci.evaluation import gate, model_answers
 from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.measure import evaluate_model
 from antidote_ci.evaluation.splits import Splits
+from antidote_ci.model.divergence import DivergenceRequest, measure_divergence
 from antidote_ci.model.hed import DriftRequest, measure_drifts
-from antidote_ci.model.likelihood import DivergenceRequest, measure_divergence
 from antidote_ci.pipeline import candidates, comparison, dose_search, output, resolve
 from antidote_ci.pipeline.candidates import Candidate, CandidateFactory, MethodMasks, RepairInput
 from antidote_ci.pipeline.context import RunContext

@@ -7,7 +7,6 @@ process that it started.
 import json
 import os
 import select
-import shutil
 import signal
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import TypeVar
 
 from antidote_ci import errors
 from antidote_ci.checkpoint.links import FileState, link_checkpoint
-from antidote_ci.records import OnProgress
+from antidote_ci.records import Model, OnProgress
 from antidote_ci.sandbox.fork_server import ChildEnded, ForkServer
 from antidote_ci.sandbox.replies import (
     MAX_REPLY_BYTES,
@@ -35,6 +34,7 @@ from antidote_ci.sandbox.replies import (
     reply_adapter,
     slowness_error,
 )
+from antidote_ci.sandbox.usage import measure_group, watch_disk
 
 Result = TypeVar("Result")
 
@@ -47,12 +47,18 @@ MAX_PROCESSES, MAX_THREADS = 256, 5_000
 """Of a child and its forks. One library may start a thread for each processor core."""
 MAX_FILE_BYTES, MAX_OUTPUT_FILE_BYTES = 1 << 30, 1 << 40
 """The largest file that a child may write, and one with output folders: more than the largest checkpoint has."""
-MIN_FREE_BYTES = 256 << 20
-"""A child ends when it fills the disk of its home folder beyond this."""
+MIN_FREE_BYTES, MIN_FREE_FILES = 256 << 20, 10_000
+"""A child ends when the disk of its home folder has room for no more than this."""
+MIN_FREE_OUTPUT_BYTES, MIN_FREE_OUTPUT_FILES = 4 << 20, 100
+"""The same for the disks of its log and its outputs, which a repaired model may rightly fill."""
+SECONDS_TO_END = 60
+"""For the processes of a group that were killed: each first leaves the system call that it is in."""
+MEASURED_FORKS = 1
+"""The check of a checkpoint has one fork at a time, whose memory is at first that of the child."""
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ChildInputs:
     """What one child opens: the states of the files of each input path, and the folders that it writes."""
 
     states: tuple[tuple[Path, tuple[FileState, ...]], ...]
@@ -67,8 +73,9 @@ class Inputs:
 class Child:
     """One child process with its inputs."""
 
-    def __init__(self, server: ForkServer, inputs: Inputs, links: Path, log: Path) -> None:
-        self.inputs = inputs
+    def __init__(self, server: ForkServer, inputs: ChildInputs, model: Model | None, links: Path, log: Path) -> None:
+        """`model` is the one model that the process loads, if its memory can be estimated."""
+        self.inputs, self.model = inputs, model
         self._server, self._log = server, log
         self._buffer = bytearray()
         self._ended = False
@@ -79,11 +86,16 @@ class Child:
             resources.callback(_remove_tree, self._folder)
             home = self._folder / "home"
             home.mkdir(mode=0o700)
-            self._min_free_bytes = min(MIN_FREE_BYTES, shutil.disk_usage(home).free // 2)
-            self._links = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=links)))
-            readable = self._link_inputs()
+            self._disks = [watch_disk("temporary folder", home, MIN_FREE_BYTES, MIN_FREE_FILES)]
             for output in inputs.outputs:
                 output.mkdir(parents=True, exist_ok=True)
+            # The links may be hard links: below a folder that the child may write, it could change the inputs.
+            is_exposed = any(links.resolve().is_relative_to(output.resolve()) for output in inputs.outputs)
+            linked = tempfile.TemporaryDirectory(dir=self._folder if is_exposed else links)
+            self._links = Path(resources.enter_context(linked))
+            readable = self._link_inputs()
+            for name, folder in (("log", log.parent), *(("output", output) for output in inputs.outputs)):
+                self._disks.append(watch_disk(name, folder, MIN_FREE_OUTPUT_BYTES, MIN_FREE_OUTPUT_FILES))
             requests, self._requests = os.pipe()
             resources.callback(os.close, self._requests)
             self._replies, replies = os.pipe()
@@ -136,7 +148,7 @@ class Child:
 
         payload = TypeAdapter(type(request)).dump_python(request, mode="python")
         name = f"{function.__module__}:{function.__qualname__}"
-        before = max(_measure_group(self.process).memory, default=0)
+        before = max(measure_group(self.process).memory, default=0)
         self.is_idle = False
         self._require_no_reply()
         self._send({"function": name, "request": _replace_paths(payload, self._replaced)}, limits)
@@ -168,11 +180,19 @@ class Child:
         self._resources.close()
 
     def _kill(self) -> None:
-        if self._ended:
-            return
-        self._signal(signal.SIGKILL)
-        with suppress(ChildEnded):
-            self._server.wait(self.process)
+        if not self._ended:
+            self._signal(signal.SIGKILL)
+            with suppress(ChildEnded):
+                self._wait()
+
+    def _wait(self) -> int:
+        """Wait until the process and its forks have ended. Returns its exit code."""
+        self._ended = True  # its number may be that of another process soon
+        code = self._server.wait(self.process)
+        until = time.monotonic() + SECONDS_TO_END
+        while measure_group(self.process).is_running and time.monotonic() < until:
+            time.sleep(0.005)
+        return code
 
     def _signal(self, number: int) -> None:
         if not self._ended:
@@ -230,22 +250,24 @@ class Child:
 
     def _require_moderate_use(self, limits: CallLimits, allocated_before: int) -> None:
         """Raise when the child and its forks exceed a limit of memory, processes, threads or disk space."""
-        group = _measure_group(self.process)
-        allocated = sum(max(0, memory - allocated_before) for memory in group.memory)
+        group = measure_group(self.process)
+        memory = sorted(group.memory, reverse=True)
+        expected = MEASURED_FORKS + 1
+        allocated = sum(max(0, used - allocated_before) for used in memory[:expected]) + sum(memory[expected:])
         if limits.memory is not None and allocated > limits.memory:
             raise ChildEnded(opening_error(f"takes more than {limits.memory >> 20:,} MiB of memory"))
         if len(group.memory) > MAX_PROCESSES or group.threads > MAX_THREADS:
             raise ChildEnded(excess_error(f"started more than {MAX_PROCESSES} processes or {MAX_THREADS:,} threads"))
-        if shutil.disk_usage(self._folder).free < self._min_free_bytes:
-            raise ChildEnded(excess_error("filled the disk of its temporary folder"))
+        for disk in self._disks:
+            if disk.is_full():
+                raise ChildEnded(excess_error(f"filled the disk of its {disk.name}"))
 
     def _is_own_path(self, path: Path) -> bool:
         outputs = (output.absolute() for output in self.inputs.outputs)
         return ".." not in path.parts and any(path.absolute().is_relative_to(output) for output in outputs)
 
     def _death(self) -> ChildEnded:
-        self._ended = True  # its number may be that of another process soon
-        code = self._server.wait(self.process)
+        code = self._wait()
         return ChildEnded(
             errors.InfrastructureError(
                 f"the process that runs the model died ({describe_end(code)})",
@@ -281,29 +303,6 @@ def _replace_paths(value: object, replaced: Mapping[Path, Path]) -> object:
     if isinstance(value, list | tuple):
         return [_replace_paths(inner, replaced) for inner in value]
     return value
-
-
-@dataclass(frozen=True)
-class _GroupUse:
-    """What a process group uses: nothing on systems without /proc, and after its end."""
-
-    memory: list[int]
-    """Bytes of each process without mapped files. A fork also counts the pages that it shares with its parent."""
-    threads: int
-
-
-def _measure_group(leader: int) -> _GroupUse:
-    memory, threads = [], 0
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError):  # it has ended
-            if int((process / "stat").read_bytes().rpartition(b")")[2].split()[2]) != leader:
-                continue
-            status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-            threads += int(status["Threads"])
-            memory.append(
-                sum(int(status.get(name, "0").split()[0]) << 10 for name in ("RssAnon", "RssShmem", "VmSwap"))
-            )
-    return _GroupUse(memory, threads)
 
 
 def _remove_tree(folder: Path) -> None:

@@ -12,7 +12,7 @@ process exits when its parent closes the connection, so none outlives its parent
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -20,15 +20,12 @@ from antidote_ci.checkpoint.links import list_states
 from antidote_ci.errors import AntidoteError
 from antidote_ci.paths import create_file
 from antidote_ci.records import Model, OnProgress, Progress
-from antidote_ci.sandbox.child import Child, Inputs, iterate_values
+from antidote_ci.sandbox.child import Child, ChildInputs, iterate_values
 from antidote_ci.sandbox.fork_server import ChildEnded, ForkServer
-from antidote_ci.sandbox.replies import CALL_LIMITS, OPENING_LIMITS, CallLimits
+from antidote_ci.sandbox.replies import CALL_LIMITS, OPENING_LIMITS, START_LIMITS, CallLimits
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
-
-
-MEASURING_LIMITS = CallLimits(silence=60)
 MEMORY_FACTOR = 2.6
 """The memory that a model needs, at most, for each byte of its files: bfloat16 weights may run in float32, and 1.3 is
 for activations and copies."""
@@ -65,8 +62,8 @@ class Sandbox:
         self._log_path = log
         self._check = check
         self._measure_free_memory = measure_free_memory
-        self._checked: set[Inputs] = set()
-        self._children: list[_KeptChild] = []
+        self._checked: set[ChildInputs] = set()
+        self._children: list[Child] = []
         """The last one was used last."""
         self.protections: list[str] = []
         """The protections of the children; empty before the first call."""
@@ -104,37 +101,37 @@ class Sandbox:
             for model in iterate_values(request, Model):
                 self._check_once(model, on_progress)
         inputs, models = _list_inputs(request, outputs), set(iterate_values(request, Model))
-        for interrupted in [kept for kept in self._children if not kept.child.is_idle]:
+        for interrupted in [child for child in self._children if not child.is_idle]:
             self._end(interrupted)
-        kept = next((kept for kept in self._children if kept.child.inputs == inputs), None)
+        child = next((child for child in self._children if child.inputs == inputs), None)
         try:
-            if kept is None:
+            if child is None:
                 # Only a call that loads one model has an estimate of the memory that it needs.
                 only = next(iter(models)) if len(models) == 1 and not outputs else None
                 self._make_room(only, inputs)
-                kept = _KeptChild(Child(self._server, inputs, self._links, self._log_path), only)
-                self.protections = kept.child.protections
+                child = Child(self._server, inputs, only, self._links, self._log_path)
+                self.protections = child.protections
             else:
-                self._children.remove(kept)
-            self._children.append(kept)
-            result = kept.child.call(function, request, on_progress, limits)
+                self._children.remove(child)
+            self._children.append(child)
+            return child.call(function, request, on_progress, limits)
         except ChildEnded as error:
-            if kept in self._children:
-                self._end(kept)
+            if child in self._children:
+                self._end(child)
             raise error.explanation from None
-        if outputs:
-            self._end(kept)  # it could change the files after the caller has checked them
-        return result
+        finally:
+            if outputs and child in self._children:
+                self._end(child)  # it could change the files after the caller has checked them
 
     def end_children(self) -> None:
         """End all children, so that their memory is free."""
-        for kept in list(self._children):
-            self._end(kept)
+        for child in list(self._children):
+            self._end(child)
 
-    def _make_room(self, model: Model | None, inputs: Inputs) -> None:
+    def _make_room(self, model: Model | None, inputs: ChildInputs) -> None:
         """End the children that were not used for the longest time, until the memory suffices for one more model."""
-        for kept in [kept for kept in self._children if kept.child.inputs.paths == inputs.paths]:
-            self._end(kept)  # its files have changed since
+        for child in [child for child in self._children if child.inputs.paths == inputs.paths]:
+            self._end(child)  # its files have changed since
         loaded = (model.folder, model.adapter) if model else ()
         needed = MEMORY_FACTOR * sum(
             state.identity.size for path, states in inputs.states if path in loaded for state in states
@@ -148,18 +145,18 @@ class Sandbox:
             else:
                 return
 
-    def _measure_free(self, kept: "_KeptChild") -> int | None:
+    def _measure_free(self, child: Child) -> int | None:
         """The free bytes where this child has its model; None if they are unknown."""
-        if self._measure_free_memory is None or kept.model is None:
+        if self._measure_free_memory is None or child.model is None:
             return None
         try:
-            return kept.child.call(self._measure_free_memory, kept.model, _ignore, MEASURING_LIMITS)
+            return child.call(self._measure_free_memory, child.model, _ignore, START_LIMITS)
         except (ChildEnded, AntidoteError):
             return None
 
-    def _end(self, kept: "_KeptChild") -> None:
-        self._children.remove(kept)
-        kept.child.end()
+    def _end(self, child: Child) -> None:
+        self._children.remove(child)
+        child.end()
 
     def _check_once(self, model: Model, on_progress: OnProgress) -> None:
         if self._check is None:
@@ -171,21 +168,13 @@ class Sandbox:
             self._checked.add(inputs)
 
 
-@dataclass(frozen=True)
-class _KeptChild:
-    """A child, and the one model that it has loaded, if any."""
-
-    child: Child
-    model: Model | None
-
-
 def _ignore(_: Progress) -> None:
     pass
 
 
-def _list_inputs(request: object, outputs: Sequence[Path]) -> Inputs:
+def _list_inputs(request: object, outputs: Sequence[Path]) -> ChildInputs:
     """The inputs of a request: all its paths outside of `outputs`."""
     roots = [output.absolute() for output in outputs]
     paths = dict.fromkeys(iterate_values(request, Path))
     inputs = [path for path in paths if not any(path.absolute().is_relative_to(root) for root in roots)]
-    return Inputs(tuple((path, list_states(path)) for path in inputs), tuple(outputs))
+    return ChildInputs(tuple((path, list_states(path)) for path in inputs), tuple(outputs))

@@ -23,9 +23,9 @@ from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.splits import RepairPrompts, Splits
 from antidote_ci.evaluation.statistics import exact_bounds
+from antidote_ci.model.divergence import measure_divergence
 from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
 from antidote_ci.model.hed import measure_drifts
-from antidote_ci.model.likelihood import measure_divergence
 from antidote_ci.pipeline import context, repair_model, resolve
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.pipeline.context import RunContext

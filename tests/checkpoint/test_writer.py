@@ -1,5 +1,6 @@
 """The writer: copied and edited bytes, and the files on disk after a crash."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -25,9 +26,10 @@ from antidote_ci.checkpoint.writer import (
     HashedFile,
     WrittenCheckpoint,
     complete_checkpoint,
+    require_copy,
     write_checkpoint,
 )
-from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated
+from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated, UnsafeCheckpoint
 from antidote_ci.records import OnProgress, Progress, WeightFile
 from tests import tiny
 from tests.checkpoint.whole_tensors import replace_with
@@ -202,6 +204,41 @@ def test_unused_weights_and_earlier_report_are_not_copied(
     assert read_layout(source).unused_weights == ("consolidated.safetensors",)
     assert {file.path for file in files} == set(list_files(small))
     assert set(list_files(tmp_path / "out")) == {*list_files(small), "antidote/manifest.json"}
+
+
+def _add_pickle(folder: Path) -> None:
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+
+
+def _add_hidden_code(folder: Path) -> None:
+    (folder / "antidote" / "code.py").write_text("")
+
+
+def _change_configuration(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "code.Model"}}))
+
+
+def _remove_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+def _link_weights(folder: Path) -> None:
+    (folder / SHARDS[0]).rename(folder.parent / "moved")
+    (folder / SHARDS[0]).symlink_to(folder.parent / "moved")
+
+
+@pytest.mark.parametrize(
+    "tamper", [_add_pickle, _add_hidden_code, _change_configuration, _remove_tokenizer, _link_weights]
+)
+def test_a_copy_differs_in_its_weights_alone(tamper: Callable[[Path], None], small: Path, tmp_path: Path) -> None:
+    layout = read_layout(small)
+    write(layout, tmp_path / "out", layout.tensors)
+    complete_checkpoint(tmp_path / "out", "{}")
+    require_copy(layout, tmp_path / "out")
+    tamper(tmp_path / "out")
+    with pytest.raises(UnsafeCheckpoint, match="is not the file of the model that was repaired"):
+        require_copy(layout, tmp_path / "out")
 
 
 def test_destination_is_missing_until_published(small: Path, tmp_path: Path) -> None:

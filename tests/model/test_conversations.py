@@ -14,7 +14,6 @@ from antidote_ci.model.conversations import (
     Message,
     describe_template,
     render_conversations,
-    render_template,
     single_turn,
     time_limit,
 )
@@ -25,7 +24,6 @@ from antidote_ci.sandbox.client import Sandbox
 from tests.chat_templates import PUBLISHED
 from tests.tiny import build_tokenizer, render_exchange
 
-CHAT = [[{"role": "user", "content": "Hi"}]]
 ENDLESS_LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 DATE_FORMATS = ("%d %b %Y", "%Y-%m-%d", "%d %B %Y", "%B %d, %Y")
 MARK = "words-of-the-template"
@@ -41,7 +39,7 @@ def tokenizer() -> Any:  # noqa: ANN401 - transformers is untyped
 def require_refused(tokenizer: Any, template: str, seconds: int = 20) -> AntidoteError:  # noqa: ANN401
     tokenizer.chat_template = template
     with pytest.raises(AntidoteError) as raised:
-        render_template(tokenizer, CHAT, True, seconds)
+        render_conversations(tokenizer, [single_turn("Hi")], seconds=seconds)
     error = raised.value
     assert "my-model" in error.what
     assert "chat_template" in str(error.hint)
@@ -136,7 +134,7 @@ def test_sandbox_renders_while_another_thread_reads_its_input(tiny_llama: Path, 
 
 def test_template_with_the_current_date_gets_a_fixed_date(tokenizer: Any) -> None:  # noqa: ANN401
     tokenizer.chat_template = "Today is {{ strftime_now('%d %b %Y, %H:%M:%S') }}."
-    assert render_template(tokenizer, CHAT, True) == ["Today is 26 Jul 2024, 00:00:00."]
+    assert render_conversations(tokenizer, [single_turn("Hi")]) == ["Today is 26 Jul 2024, 00:00:00."]
 
 
 TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
-from antidote_ci.model.likelihood import DivergenceRequest, encode_exchanges, measure_divergence
+from antidote_ci.model.divergence import DivergenceRequest, encode_exchanges, measure_divergence
 from antidote_ci.model.loading import load_model, load_tokenizer
 from antidote_ci.records import Divergence, Model, Progress, PromptRow
 from antidote_ci.sandbox.client import Sandbox

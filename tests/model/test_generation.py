@@ -1,7 +1,6 @@
 """Answers do not depend on the batch, are cached, and are computed within the memory of the machine."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -202,42 +201,17 @@ def test_every_file_that_a_loader_opens_has_a_fingerprint(
         assert model_fingerprint(model) == before
 
 
-INTERRUPTED_PROGRAM = """
-import signal, sys
-from pathlib import Path
-from antidote_ci.evaluation.answer_store import AnswerStore
-from antidote_ci.model.conversations import single_turn
-from antidote_ci.model.generation import GenerationRequest
-from antidote_ci.records import Model
-from tests.builders import generate
-signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
-def report(progress):
-    print(progress.done, flush=True)
-sets = {"all": [single_turn(f"Tell me {number}") for number in range(4000)]}
-model, store = Model(Path(sys.argv[1])), AnswerStore(Path(sys.argv[2]))
-generate(GenerationRequest(model, sets, {"all": 12}, batch_size=8), report, store)
-"""
-
-
-def test_interrupt_leaves_the_answers_so_far(trained_pair: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", INTERRUPTED_PROGRAM, str(trained_pair / "reference"), str(tmp_path / "store")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        for _ in range(5):
-            assert process.stdout.readline()
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(20) != 0
-    assert 5 <= len(list((tmp_path / "store").rglob("*.json"))) < 500
-
-
-def test_failure_leaves_the_answers_so_far(trained_pair: Path, copy_of: CopyOf, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
+def test_failure_leaves_the_answers_so_far(
+    kind: type[BaseException], trained_pair: Path, copy_of: CopyOf, tmp_path: Path
+) -> None:
     folder, store = copy_of(trained_pair / "reference"), tmp_path / "store"
 
     def fail(progress: Progress) -> None:
         if progress.done >= 16 * 12:
-            raise OSError("the report failed")
+            raise kind("the report failed")
 
-    with pytest.raises(OSError, match="failed"):
+    with pytest.raises(kind, match="failed"):
         generate(request(folder, MANY), fail, AnswerStore(store))
     assert len(list(store.rglob("*.json"))) == 2
     assert generate(request(folder, MANY), store=AnswerStore(store)) == generate(request(folder, MANY))

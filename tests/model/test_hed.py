@@ -32,23 +32,12 @@ def scaled(adapter: Path, factor: float) -> Path:
     return adapter
 
 
-def test_aligned_model_has_no_drift(tiny_llama: Path, aligned: ReferenceOutputs) -> None:
-    assert measure_drift(Model(tiny_llama), aligned) == 0
-
-
-def test_adapter_of_zeros_has_no_drift(
-    tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, copy_of: CopyOf
-) -> None:
-    assert measure_drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), 0)), aligned) == 0
-
-
 def test_drift_grows_with_the_adapter(
     tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, copy_of: CopyOf
 ) -> None:
-    drifts = [
-        measure_drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), factor)), aligned) for factor in (0.25, 0.5, 1)
-    ]
-    assert drifts[0] > 0
+    factors = (0, 0.25, 0.5, 1)
+    drifts = [measure_drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), factor)), aligned) for factor in factors]
+    assert drifts[0] == 0
     assert drifts == sorted(set(drifts))
 
 

@@ -11,8 +11,8 @@ from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.hub import memory_needs
 from antidote_ci.model import loading, memory, merging
 from antidote_ci.model.adapters import build_on_meta_device
+from antidote_ci.model.divergence import DivergenceRequest, measure_divergence
 from antidote_ci.model.hed import DriftRequest, measure_drifts
-from antidote_ci.model.likelihood import DivergenceRequest, measure_divergence
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.pipeline.repair_model import measure_if_possible
 from antidote_ci.pipeline.scoring_inputs import can_answer, choose_scoring_prompts

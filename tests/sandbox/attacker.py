@@ -29,7 +29,7 @@ SUCCEEDED = "succeeded"
 MARK = "OUTCOMES OF THE ATTACK "
 LIBRARY = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
-O_PATH = 0o10000000
+O_PATH, WALL, F_SETSIG = 0o10000000, 0x40000000, 10
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
 
 Attempt = Callable[[], object]
@@ -245,9 +245,40 @@ def set_scheduler(process: int) -> None:
     os.sched_setscheduler(process, os.SCHED_OTHER, os.sched_param(0))
 
 
+def set_processors(process: int) -> None:
+    os.sched_setaffinity(process, os.sched_getaffinity(process))
+
+
 def measure_performance(process: int) -> None:
     attributes = struct.pack("IIQ", 1, 112, 1) + bytes(96)  # software counter
     call(298, ctypes.c_char_p(attributes), process, -1, -1, 0)
+
+
+# Ways to go on after SIGSTOP: the kernel sends SIGCONT.
+
+
+def continue_by_timer() -> None:
+    event, timer = struct.pack("qii", 0, signal.SIGCONT, 0) + bytes(64), ctypes.c_int()
+    call(222, time.CLOCK_MONOTONIC, ctypes.c_char_p(event), ctypes.byref(timer))
+    interval = struct.pack("4q", 0, 50_000_000, 0, 50_000_000)
+    call(223, timer.value, 0, ctypes.c_char_p(interval), None)
+
+
+def continue_by_folder() -> None:
+    descriptor = os.open("/usr", os.O_RDONLY)
+    fcntl.fcntl(descriptor, F_SETSIG, signal.SIGCONT)
+    fcntl.fcntl(descriptor, fcntl.F_NOTIFY, fcntl.DN_ACCESS | fcntl.DN_MULTISHOT)
+
+
+def continue_with_end_of_parent() -> None:
+    call(157, 1, signal.SIGCONT, 0, 0, 0)
+
+
+def continue_with_end_of_child() -> None:
+    process = call(56, signal.SIGCONT, None, None, None, None)
+    if process == 0:
+        os._exit(0)
+    os.waitpid(process, WALL)
 
 
 # Sockets.
@@ -392,6 +423,21 @@ def change_mode_of_descriptor(path: str) -> None:
         os.close(descriptor)
 
 
+def change_flags(path: str) -> None:
+    """Set the flag that excludes a file from dumps, as chattr(1) does, by a descriptor that only reads."""
+    flags = ctypes.c_long()
+    with open(path, "rb") as file:  # noqa: PTH123
+        fcntl.ioctl(file, 0x80086601, flags)
+        flags.value |= 0x40
+        fcntl.ioctl(file, 0x40086602, flags)
+
+
+def hold_lease(path: str) -> None:
+    """Let every program that opens the file for writing wait for 45 seconds."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+
+
 def rename_away(path: str) -> None:
     os.rename(path, f"{path}-moved")  # noqa: PTH104
     os.rename(f"{path}-moved", path)  # noqa: PTH104
@@ -514,7 +560,7 @@ def list_attempts(targets: dict[str, Any]) -> dict[str, Attempt]:
         add(f"{name}: memory", read_memory_by_file, process)
         for attempt in (read_memory_by_call, trace, steal_descriptor, join_namespace, limit_other, compare):
             add(f"{name}: {attempt.__name__}", attempt, process, fork=True)
-        for attempt in (signal_by_descriptor, set_priority, set_scheduler, measure_performance):
+        for attempt in (signal_by_descriptor, set_priority, set_scheduler, set_processors, measure_performance):
             add(f"{name}: {attempt.__name__}", attempt, process)
         add(f"{name}: kill", os.kill, process, signal.SIGCONT)
         add(f"{name}: tgkill", call, 234, process, process, signal.SIGCONT)
@@ -530,12 +576,22 @@ def list_attempts(targets: dict[str, Any]) -> dict[str, Attempt]:
         add(attempt.__name__, attempt)
     for attempt in (open_socket_by_32_bit_call, open_socket_by_x32_call, clone_with_namespace, clone3_with_namespace):
         add(attempt.__name__, attempt, fork=True)
+    for attempt in (continue_by_timer, continue_by_folder, continue_with_end_of_parent, continue_with_end_of_child):
+        add(attempt.__name__, attempt, fork=True)
     for attempt in (execute_from_memory, gain_privileges, type_into_terminal, leave_session, leave_group):
         add(attempt.__name__, attempt, fork=True)
     for attempt in (read_kernel_log, read_own_output, lower_memory_score, regain_capability):
         add(attempt.__name__, attempt)
     for name, path in {"weights": weights, "token": token, "store": targets["secrets"]["store"]}.items():
-        for change in (overwrite, empty_while_reading, change_attribute, rename_away, os.utime):
+        for change in (
+            overwrite,
+            empty_while_reading,
+            change_attribute,
+            change_flags,
+            hold_lease,
+            rename_away,
+            os.utime,
+        ):
             add(f"{name}: {change.__name__}", change, path)
         add(f"{name}: chmod", os.chmod, path, 0o666)
         add(f"{name}: chmod of descriptor", change_mode_of_descriptor, path)
@@ -568,112 +624,25 @@ def attack(targets: dict[str, Any]) -> dict[str, str]:
 
 
 def attack_inside(path: Path) -> None:
-    """Attack in the first call of a child of the sandbox. `path` holds the targets; the outcomes go to the log."""
+    """Attack in the first call of a child of the sandbox, which has confined itself by then.
+
+    `path` holds the targets, and is read before; the outcomes go to the log.
+    """
     server, parent = os.getpid(), os.getppid()
+    targets: list[dict[str, Any]] = []
 
-    def run(targets: Any) -> None:  # noqa: ANN401
-        targets["processes"] |= {"server": server, "parent": parent}
-        os.write(1, MARK.encode() + json.dumps(attack(targets)).encode() + b"\n")
-
-    run_in_child(path, run)
-
-
-def misbehave_inside(path: Path) -> None:
-    """Run one of `BEHAVIOURS`, which `path` names, when the child of the sandbox starts its first call."""
-    run_in_child(path, lambda name: BEHAVIOURS[name]())
-
-
-def run_in_child(path: Path, run: Callable[[Any], None]) -> None:
-    """Run code in the first call of a child, which has confined itself, with the JSON value that `path` held before."""
-    server = os.getpid()
-    values: list[Any] = []
-
-    def read_value() -> None:
+    def read_targets() -> None:
         if os.getppid() == server:  # not in a fork of the child
-            values.append(json.loads(path.read_text()))
+            targets.append(json.loads(path.read_text()))
 
     def start_at_import(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "import" and values and str(arguments[0]).startswith("antidote_ci.model."):
-            run(values.pop())
+        if event == "import" and targets and str(arguments[0]).startswith("antidote_ci.model."):
+            known = targets.pop()
+            known["processes"] |= {"server": server, "parent": parent}
+            os.write(1, MARK.encode() + json.dumps(attack(known)).encode() + b"\n")
 
-    os.register_at_fork(after_in_child=read_value)
+    os.register_at_fork(after_in_child=read_targets)
     sys.addaudithook(start_at_import)
-
-
-# What a child may send and do instead of its work.
-
-
-def reply(message: object) -> None:
-    os.write(find_replies(), json.dumps(message).encode() + b"\n")
-
-
-def find_replies() -> int:
-    """The pipe to the parent."""
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        with suppress(OSError):
-            pipe = os.readlink(f"/proc/self/fd/{name}").startswith("pipe:")  # noqa: PTH115
-            if pipe and fcntl.fcntl(int(name), fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
-                return int(name)
-    raise NothingGained
-
-
-def flood() -> None:
-    for number in range(20_000):
-        reply({"progress": {"what": "x" * 10, "done": number, "total": 20_000}})
-
-
-def count_wrongly() -> None:
-    for done, total in ((5, 0), (-5, 0), (-(10**400), 10**400), (10**400, 1)):
-        reply({"progress": {"what": "a\nb\x1b[31m", "done": done, "total": total}})
-        time.sleep(0.06)
-
-
-def answer_twice() -> None:
-    reply({"result": 1})
-
-
-def close_and_stay() -> None:
-    os.close(find_replies())
-    time.sleep(600)
-
-
-def fork_many() -> None:
-    for _ in range(300):
-        if os.fork() == 0:
-            time.sleep(600)
-    time.sleep(600)
-
-
-def fill_home() -> None:
-    os.chdir(Path.home())
-    for _ in range(1_500):
-        os.mkdir("deeper")  # noqa: PTH102
-        os.chdir("deeper")
-    os.mkdir("closed", 0)  # noqa: PTH102
-    os._exit(3)
-
-
-def send_much() -> None:
-    descriptor = find_replies()
-    while True:
-        os.write(descriptor, b"x" * 65_536)
-
-
-def forge_protections() -> None:
-    reply({"protections": ["forged"]})
-
-
-def forge_error() -> None:
-    reply({"error": {"kind": "Made\x1b[2Jup", "what": "first\n::error::second\x1b[2J" + "x" * 10_000}})
-
-
-BEHAVIOURS: dict[str, Callable[[], None]] = {
-    behaviour.__name__: behaviour
-    for behaviour in (
-        *(flood, count_wrongly, answer_twice, close_and_stay, fork_many, fill_home, send_much),
-        *(forge_protections, forge_error),
-    )
-}
 
 
 if __name__ == "__main__":

@@ -129,15 +129,15 @@ def start_decoy(stack: ExitStack) -> "subprocess.Popen[bytes]":
     return decoy
 
 
-def write_interpreter(folder: Path, function: str, argument: Path) -> Path:
-    """Write a program that starts Python after a call of a function of `attacker`."""
+def write_interpreter(folder: Path) -> Path:
+    """Write a program that starts Python with `attacker.attack_inside`, whose targets are in `folder`."""
     code = folder / "code"
     code.mkdir()
     (code / "sitecustomize.py").write_text(
         "import importlib.util\nfrom pathlib import Path\n"
         f"spec = importlib.util.spec_from_file_location('attacker', {attacker.__file__!r})\n"
         "attacker = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(attacker)\n"
-        f"attacker.{function}(Path({str(argument)!r}))\n"
+        f"attacker.attack_inside(Path({str(folder / 'targets.json')!r}))\n"
     )
     program = folder / "python"
     variables = f"PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={shlex.quote(str(code))}"
@@ -169,12 +169,12 @@ def attack_in_child(names: list[str], folder: Path) -> dict[str, Any]:
         listeners = Listeners(stack, folder)
         decoy, fragile = start_decoy(stack), start_decoy(stack)
         neighbour = stack.enter_context(Sandbox(folder / "logs" / "neighbour.log"))
-        sys.executable = str(write_interpreter(folder, "attack_inside", folder / "targets.json"))
+        sys.executable = str(write_interpreter(folder))
         attacked = Sandbox(folder / "attacked" / "child.log")
         attacked.__enter__()
         sys.executable = interpreter
         before = answer(neighbour, other)
-        child = neighbour._children[-1].child
+        child = neighbour._children[-1]
         (child._folder / "home" / "private").write_text(SECRET)
         targets |= listeners.targets
         targets["secrets"] |= {
@@ -188,7 +188,7 @@ def attack_in_child(names: list[str], folder: Path) -> dict[str, Any]:
         (folder / "targets.json").write_text(json.dumps(targets))
         states = list_states(folder)
         answer(attacked, model)
-        taken_over = attacked._children[-1].child
+        taken_over = attacked._children[-1]
         home, group = taken_over._folder, taken_over.process
         attacked.__exit__()
         log = (folder / "attacked" / "child.log").read_text()

@@ -11,12 +11,12 @@ from pathlib import Path
 from antidote_ci.sandbox.confinement import CAPABILITIES, CAPABILITY_VERSION, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS
 from antidote_ci.sandbox.seccomp import (
     ALLOW,
+    AND,
     ARCHITECTURES,
     CLONE,
     CLONE3,
     FAIL,
     FIRST_ARGUMENT,
-    JUMP_IF_ANY_BIT,
     JUMP_IF_EQUAL,
     LOAD,
     MODE_FILTER,
@@ -102,9 +102,10 @@ def _build_docker_filter() -> list[_Instruction]:
         (LOAD, 0, 0, FIRST_ARGUMENT),
         *families,
         (RETURN, 0, 0, ALLOW),
-        (JUMP_IF_EQUAL, 0, 3, CLONE["x86_64"]),
+        (JUMP_IF_EQUAL, 0, 4, CLONE["x86_64"]),
         (LOAD, 0, 0, FIRST_ARGUMENT),
-        (JUMP_IF_ANY_BIT, 1, 0, NEW_NAMESPACES),
+        (AND, 0, 0, NEW_NAMESPACES),
+        (JUMP_IF_EQUAL, 0, 1, 0),
         (RETURN, 0, 0, ALLOW),
         (RETURN, 0, 0, FAIL | errno.EPERM),
     ]

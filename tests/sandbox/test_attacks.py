@@ -97,9 +97,11 @@ def test_a_kernel_without_landlock_protects_processes_and_sockets(scene: Scene) 
 SERVER_SUCCEEDS = {
     *("tcp", "udp", "listen", "netlink socket", "make_pair", "share_memory", "execute_from_memory", "write_huge_file"),
     *("leave_session", "leave_group", "list shared memory", "write into shared memory", "survive", "signal by pipe"),
-    "Docker socket",
+    *("Docker socket", "continue_by_timer", "continue_with_end_of_parent", "continue_with_end_of_child"),
 }
 """What a server may do, and what cannot be kept from it: docs/threat-model.md."""
+SET_PROCESSORS = {"parent: set_processors", "decoy: set_processors"}
+"""Attempts that succeed when the other process has no capability that the server lacks."""
 
 
 @pytest.mark.parametrize("settings", ["server", *map(slow, ("server,docker", *(("server,nobody",) * ROOT_USER)))])
@@ -110,7 +112,7 @@ def test_a_server_reaches_only_the_network(scene: Scene, settings: str) -> None:
     succeeded = {name for name, outcome in outcomes.items() if outcome == SUCCEEDED}
     # Changes of modes, owners, times and attributes report success and do nothing: no file has changed.
     pretended = {f"{name}: {way}" for name in ("weights", "token", "store") for way in PRETENDED}
-    assert succeeded == SERVER_SUCCEEDS | pretended
+    assert succeeded - SET_PROCESSORS == SERVER_SUCCEEDS | pretended
     assert report["changes"] == []
     assert "abstract" not in report["accepted"]
 
@@ -131,7 +133,7 @@ def test_no_other_evaluation_changes(tmp_path: Path, trained_pair: Path) -> None
         targets["folders"] |= {"out": str(tmp_path / "first"), "own out": str(tmp_path / "attacked")}
         targets["weights"] = str(trained_pair / "merged" / "model.safetensors")
         (tmp_path / "targets.json").write_text(json.dumps(targets))
-        interpreter = write_interpreter(tmp_path, "attack_inside", tmp_path / "targets.json")
+        interpreter = write_interpreter(tmp_path)
         states = list_states(tmp_path), list_states(trained_pair)
         attacked = evaluate(tmp_path, trained_pair, "merged", "attacked", interpreter)
         assert {decoy.poll(), fragile.poll()} == {None}

@@ -1,16 +1,15 @@
 """The parent side of the sandbox: what a child sees, what its replies can do, and how every process ends."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -26,37 +25,20 @@ from antidote_ci.model.generation import (
     encode_conversations,
 )
 from antidote_ci.records import Model, Progress
+from antidote_ci.sandbox import landlock
 from antidote_ci.sandbox.client import Sandbox
 from antidote_ci.sandbox.fork_server import INHERITED_VARIABLES, SPIN_COUNT, WAIT_VARIABLES, sandbox_environment
 from antidote_ci.sandbox.replies import CallLimits
 from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf
 from tests.sandbox import child_functions
-from tests.sandbox.child_functions import Attempt, Named, RawReply
+from tests.sandbox.child_functions import Allocation, Attempt, Named, RawReply
+from tests.sandbox.conftest import SECRETS
 
 LINUX = sys.platform == "linux"
-SECRETS = {
-    "HF_TOKEN": "hf_readToken",
-    "HF_WRITE_TOKEN": "hf_writeToken",
-    "HUGGING_FACE_HUB_TOKEN": "hf_oldToken",
-    "AWS_SECRET_ACCESS_KEY": "secret",
-    "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "secret",
-}
+needs_landlock = pytest.mark.skipif(landlock.find_version() == 0, reason="this kernel has no Landlock")
 NOTHING = Named("")
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """A sandbox whose parent has secrets, and whose children can run the functions of `child_functions`."""
-    folder = tmp_path_factory.mktemp("own")
-    with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in SECRETS.items():
-                patch.setenv(name, value)
-            patch.setattr(sys, "executable", str(child_functions.write_interpreter(folder / "code")))
-            running = stack.enter_context(Sandbox(folder / "child.log"))
-        yield running
 
 
 @pytest.fixture
@@ -68,7 +50,7 @@ def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def process_of(sandbox: Sandbox) -> int:
     """The process id of the child that was called last."""
-    return sandbox._children[-1].child.process
+    return sandbox._children[-1].process
 
 
 def is_running(process: int) -> bool:
@@ -131,10 +113,8 @@ def test_home_and_temporary_files_are_the_child_s_own(own: Sandbox) -> None:
     assert not Path(first["HOME"]).exists()
 
 
-@pytest.mark.skipif(not LINUX, reason="only Linux has Landlock")
+@needs_landlock
 def test_only_the_named_inputs_can_be_read(own: Sandbox, tmp_path: Path) -> None:
-    if not any(name.startswith("Landlock") for name in own.protections or _protections(own)):
-        pytest.skip("this kernel has no Landlock")
     model, other = folder_of(tmp_path / "model", config="{}"), folder_of(tmp_path / "other", config="{}")
     home = folder_of(tmp_path / "home", netrc="secret")
     reads = [str(path) for path in (other, other / "config", home / "netrc", model / "config", tmp_path, Path("/root"))]
@@ -142,11 +122,6 @@ def test_only_the_named_inputs_can_be_read(own: Sandbox, tmp_path: Path) -> None
     found = own.call(child_functions.try_paths, Attempt(reads, model=Model(model)), ignore)
     assert found == dict.fromkeys(reads, "PermissionError")
     assert own.call(child_functions.read_text, Named("config", model), ignore) == "{}"
-
-
-def _protections(sandbox: Sandbox) -> list[str]:
-    sandbox.call(child_functions.get_process, NOTHING, ignore)
-    return sandbox.protections
 
 
 @pytest.mark.skipif(not os.access(DROP_CACHES, os.W_OK), reason="only root on Linux can drop caches")
@@ -158,10 +133,8 @@ def test_scarce_memory_leaves_what_libraries_read(own: Sandbox) -> None:
     assert set(before.values()) == {"opened"}
 
 
-@pytest.mark.skipif(not LINUX, reason="only Linux has Landlock")
+@needs_landlock
 def test_only_the_outputs_can_be_written(own: Sandbox, tmp_path: Path) -> None:
-    if not any(name.startswith("Landlock") for name in own.protections or _protections(own)):
-        pytest.skip("this kernel has no Landlock")
     model, output = folder_of(tmp_path / "model", config="{}"), tmp_path / "new" / "output"
     writes = [str(path) for path in (model / "config", model / "new", tmp_path / "file", output / "file")]
     writes.append(str(own._log_path))
@@ -170,6 +143,15 @@ def test_only_the_outputs_can_be_written(own: Sandbox, tmp_path: Path) -> None:
     assert {path for path, result in found.items() if result == "opened"} == {str(output / "file")}
     assert (output / "file").read_text() == "written by the child"
     assert (model / "config").read_text() == "{}"
+
+
+@needs_landlock
+def test_inputs_stay_when_the_folder_of_the_log_is_an_output(own: Sandbox, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "model", config="{}")
+    outputs = [own._log_path.parent]
+    with pytest.raises(ConfigurationError, match="may not open"):
+        own.call(child_functions.write_text, Named("config", folder), ignore, outputs=outputs)
+    assert (folder / "config").read_text() == "{}"
 
 
 def test_changed_files_are_seen_by_the_next_call(own: Sandbox, tmp_path: Path) -> None:
@@ -212,6 +194,19 @@ def test_children_of_several_models_stay_while_memory_suffices(light: Path, tmp_
         wait_for_end(second)
 
 
+@pytest.mark.skipif(not LINUX, reason="only Linux has the filter of system calls")
+def test_a_stopped_child_cannot_continue_itself(light: Path, tmp_path: Path) -> None:
+    models = [Model(folder_of(tmp_path / name, weights="weights")) for name in ("first", "second")]
+    with Sandbox(light / "child.log", None, child_functions.report_much_memory) as sandbox:
+        refused = sandbox.call(child_functions.stay_active, models[0], ignore)
+        home = sandbox._children[-1]._folder / "home"
+        assert len(refused) == 2 or "seccomp" not in sandbox.protections
+        sandbox.call(child_functions.name_process, models[1], ignore)
+        before = (home / "count").read_text()
+        time.sleep(0.5)
+        assert (home / "count").read_text() == before
+
+
 def test_child_ends_when_memory_does_not_suffice_for_another(light: Path, tmp_path: Path) -> None:
     models = [Model(folder_of(tmp_path / name, weights="weights")) for name in ("first", "second")]
     with Sandbox(light / "child.log", None, child_functions.report_little_memory) as sandbox:
@@ -244,18 +239,12 @@ def test_result_and_progress_are_returned(sandbox: Sandbox, tiny_llama: Path) ->
     assert reports[-1] == Progress("answers", 24, 24)
 
 
-def test_progress_text_holds_no_control_characters(own: Sandbox) -> None:
-    reports: list[Progress] = []
-    assert own.call(child_functions.report_twice, Named("steps"), reports.append) == "steps"
-    assert reports == [Progress("[31msteps", 1, 2), Progress("steps", 2, 2)]
-
-
 def test_unexpected_exception_names_the_log_and_the_child_goes_on(sandbox: Sandbox, tiny_llama: Path) -> None:
     with pytest.raises(InfrastructureError, match="unexpected") as raised:
         sandbox.call(decode_batch, DecodeRequest(Model(tiny_llama), [[10**9]], 4), ignore)
     assert str(sandbox._log_path) in str(raised.value.hint)
     process = process_of(sandbox)
-    assert sandbox.call(decode_batch, DecodeRequest(Model(tiny_llama), [[5]], 4), ignore).answers
+    assert sandbox.call(decode_batch, DecodeRequest(Model(tiny_llama), [[5]], 4), ignore)
     assert process_of(sandbox) == process
 
 
@@ -272,78 +261,44 @@ def test_missing_input_is_a_configuration_error(sandbox: Sandbox) -> None:
         sandbox.call(encode_conversations, encode_request(Path("/nowhere/at/all")), ignore)
 
 
-INVALID = "sent an invalid reply"
-
-
-@pytest.mark.parametrize(
-    ("reply", "message"),
-    [
-        (RawReply("no JSON\n"), INVALID),
-        (RawReply('{"result": 5}\n'), INVALID),
-        (RawReply('{"result": {"a": 1}}\n'), INVALID),
-        (RawReply('{"progress": {"what": "steps"}}\n'), INVALID),
-        (RawReply('{"error": "no"}\n'), INVALID),
-        (RawReply("[" * 100_000 + "\n"), INVALID),
-        (RawReply("x" * (1 << 20), repeat=65), INVALID),
-        (RawReply('{"result": ["a"', then="exit"), r"died \(exit 7\)"),
-        (RawReply("", then="close"), r"died \(killed\)"),
-        (RawReply(""), "took more than 2 s without progress"),
-        (RawReply('{"result": ["a"'), "took more than 2 s without progress"),
-    ],
-    ids=lambda value: value.text[:20] if isinstance(value, RawReply) else "",
-)
-def test_invalid_reply_is_one_error_and_the_next_call_works(own: Sandbox, reply: RawReply, message: str) -> None:
-    started = time.monotonic()
-    with pytest.raises(InfrastructureError, match=message) as raised:
-        own.call(child_functions.write_raw, reply, ignore, limits=CallLimits(silence=2 if "2 s" in message else 60))
-    assert raised.value.hint
-    assert time.monotonic() - started < 60
-    assert own.call(child_functions.report_twice, Named("again"), ignore, limits=CallLimits(silence=60)) == "again"
-
-
-def test_error_of_the_child_is_bounded_text(own: Sandbox) -> None:
-    error = {"kind": "UnsafeCheckpoint", "what": "\x1b[2J" + "x" * 100_000, "hint": "run\nthis"}
-    with pytest.raises(UnsafeCheckpoint) as raised:
-        own.call(child_functions.write_raw, RawReply(json.dumps({"error": error}) + "\n"), ignore)
-    assert len(raised.value.what) <= 2000
-    assert "\x1b" not in raised.value.what
-    assert raised.value.hint == "runthis"
-    own.end_children()  # it sleeps after its reply
-
-
-def test_error_of_an_unknown_class_is_an_infrastructure_error(own: Sandbox) -> None:
-    reply = RawReply('{"error": {"kind": "SystemExit", "what": "0"}}\n')
-    with pytest.raises(InfrastructureError, match="unexpected SystemExit while the model ran: 0"):
-        own.call(child_functions.write_raw, reply, ignore)
-    # The child sleeps after its reply, so it does not answer again.
-    with pytest.raises(InfrastructureError, match="without progress"):
-        own.call(child_functions.get_process, NOTHING, ignore, limits=CallLimits(silence=2))
-
-
-@pytest.mark.parametrize("name", ["/etc/passwd", "{output}/../secret", "{output}-2/file", "file"])
-def test_path_outside_of_the_outputs_is_an_invalid_reply(own: Sandbox, tmp_path: Path, name: str) -> None:
-    output = tmp_path / "output"
-    inside = str(output / "folder" / "file")
-    assert own.call(child_functions.return_path, Named(inside), ignore, outputs=[output]) == [Path(inside)]
-    with pytest.raises(InfrastructureError, match=INVALID):
-        own.call(child_functions.return_path, Named(name.format(output=output)), ignore, outputs=[output])
-
-
-def test_reply_to_an_interrupted_call_is_not_read_by_the_next(own: Sandbox) -> None:
-    def interrupt(_: Progress) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        own.call(child_functions.report_twice, Named("first"), interrupt)
-    assert own.call(child_functions.report_twice, Named("second"), ignore) == "second"
-
-
 @pytest.mark.skipif(not LINUX, reason="only Linux shows the memory of a process in /proc")
-def test_memory_beyond_the_limit_is_refused(own: Sandbox) -> None:
-    limits = CallLimits(memory=100 << 20)
-    assert own.call(child_functions.allocate, Named(str(50 << 20)), ignore, limits=limits) == 50 << 20
+@pytest.mark.parametrize("way", ["plain", "name", "ended thread", "programs"])
+def test_memory_beyond_the_limit_is_refused(
+    own: Sandbox, way: Literal["plain", "name", "ended thread", "programs"]
+) -> None:
+    limits = CallLimits(silence=20, memory=100 << 20)
+    size = 50 << 20
+    assert own.call(child_functions.allocate, Allocation(size), ignore, limits=limits) == size
+    # Each of eight programs takes no more than the child had before.
+    request = Allocation(size if way == "programs" else 300 << 20, way)
     with pytest.raises(UnsafeCheckpoint, match="more than 100 MiB"):
-        own.call(child_functions.allocate, Named(str(300 << 20)), ignore, limits=limits)
+        own.call(child_functions.allocate, request, ignore, limits=limits)
+
+
+@pytest.mark.skipif(not LINUX or os.getuid() != 0, reason="only root on Linux can mount a small disk")
+@pytest.mark.parametrize("disk", ["temporary folder", "log", "output"])
+def test_a_full_disk_ends_the_child(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str) -> None:
+    small = folder_of(tmp_path / "small")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=500", "none", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this process may not mount a disk")
+    log, folder, outputs = light / "child.log", None, []
+    if disk == "temporary folder":
+        monkeypatch.setattr(tempfile, "tempdir", str(small))
+    if disk == "log":
+        log = small / "child.log"
+    if disk != "temporary folder":
+        folder = small / "output"
+        outputs = [folder]
+    try:
+        with (
+            Sandbox(log) as sandbox,
+            pytest.raises(InfrastructureError, match=f"filled the disk of its {disk}"),
+        ):
+            sandbox.call(child_functions.create_files, Named("450", folder), ignore, outputs=outputs)
+    finally:
+        monkeypatch.undo()
+        subprocess.run(["umount", str(small)], check=True)  # noqa: S607
 
 
 def test_each_model_is_checked_once_before_other_functions_open_it(light: Path, tmp_path: Path) -> None:
@@ -372,7 +327,7 @@ def test_killed_child_raises_infrastructure_error_and_is_replaced(own: Sandbox) 
     process = own.call(child_functions.get_process, NOTHING, ignore)
     threading.Timer(0.5, os.kill, (process, signal.SIGKILL)).start()
     with pytest.raises(InfrastructureError, match=r"died \(killed\)") as raised:
-        own.call(child_functions.allocate, Named("1"), ignore)  # takes two seconds
+        own.call(child_functions.allocate, Allocation(1), ignore)  # takes two seconds
     assert "memory" in str(raised.value.cause)
     assert own.call(child_functions.get_process, NOTHING, ignore) != process
     assert not is_running(process)
@@ -409,7 +364,7 @@ from tests.sandbox import child_functions
 sys.executable = sys.argv[2]
 with Sandbox(Path(sys.argv[1])) as sandbox:
     sandbox.call(child_functions.get_process, child_functions.Named(""), lambda _: None)
-    print(sandbox._children[-1].child.process, sandbox._server._process.pid, flush=True)
+    print(sandbox._children[-1].process, sandbox._server._process.pid, flush=True)
     if sys.argv[3] == "busy":
         sandbox.call(child_functions.write_raw, child_functions.RawReply(""), lambda _: None)
     time.sleep(600)

@@ -2,10 +2,13 @@
 
 import errno
 import json
+import os
+import signal
 import struct
 import subprocess
 import sys
 import sysconfig
+from fcntl import F_SETFD
 from pathlib import Path
 from typing import Any
 
@@ -151,15 +154,11 @@ EPERM, ENOSYS = seccomp.FAIL | errno.EPERM, seccomp.FAIL | errno.ENOSYS
 MACHINES = sorted(seccomp.ARCHITECTURES)
 
 
-def decide(machine: str, number: int, *arguments: int, architecture: int | None = None) -> int:
-    """What the filter without network returns for a system call."""
-    refused = [
-        *(number for table in (seccomp.OTHER_PROCESSES, seccomp.KERNEL) for number in table[machine]),
-        *(number for table in (seccomp.SOCKETS, seccomp.SHARED_MEMORY, seccomp.LINKS) for number in table[machine]),
-    ]
+def decide(machine: str, number: int, *arguments: int, architecture: int | None = None, network: bool = False) -> int:
+    """What the filter returns for a system call."""
     values = [argument & (1 << 64) - 1 for argument in (*arguments, *[0] * (6 - len(arguments)))]
     data = struct.pack("<IIQ6Q", number, architecture or seccomp.ARCHITECTURES[machine], 0, *values)
-    program = seccomp._build_program(machine, refused)
+    program = seccomp.build_program(machine, network=network)
     accumulator, at = 0, 0
     while True:
         code, if_true, if_false, operand = program[at]
@@ -174,19 +173,25 @@ def decide(machine: str, number: int, *arguments: int, architecture: int | None 
             jumps = {
                 seccomp.JUMP_IF_EQUAL: accumulator == operand,
                 seccomp.JUMP_IF_AT_LEAST: accumulator >= operand,
-                seccomp.JUMP_IF_ANY_BIT: bool(accumulator & operand),
             }
             at += if_true if jumps[code] else if_false
 
 
+REFUSED = (
+    *(seccomp.OTHER_PROCESSES, seccomp.KERNEL, seccomp.WATCHES, seccomp.METADATA),
+    *(seccomp.SOCKETS, seccomp.SHARED_MEMORY, seccomp.LINKS, seccomp.SUPERVISION),
+)
 READ_AND_WRITE = {"x86_64": (0, 1), "aarch64": (63, 64)}
 THREAD_FLAGS, NEW_USER, NEW_NETWORK = 0x3D0F00, 0x10000000, 0x40000000
+GET_TERMINAL, NVIDIA_ALLOCATE, NVIDIA_START_UVM, AMD_MAP, SET_FILE_FLAGS, BTRFS_SNAPSHOT, CLONE_FILE, SEAL = (
+    *(0x5401, 0xC020462B, 0x30000001, 0xC0184B18),
+    *(0x40086602, 0x50009417, 0x40049409, 0x40806685),
+)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_filter_refuses_its_calls_and_allows_the_others(machine: str) -> None:
-    tables = (seccomp.OTHER_PROCESSES, seccomp.KERNEL, seccomp.SOCKETS, seccomp.SHARED_MEMORY, seccomp.LINKS)
-    for table in tables:
+    for table in REFUSED:
         assert {decide(machine, number) for number in table[machine]} == {EPERM}
     assert {decide(machine, number) for number in READ_AND_WRITE[machine]} == {seccomp.ALLOW}
     assert decide(machine, seccomp.CLONE3) == ENOSYS
@@ -199,28 +204,49 @@ def test_threads_are_allowed_and_namespaces_are_not(machine: str) -> None:
     assert decide(machine, seccomp.CLONE[machine], THREAD_FLAGS) == seccomp.ALLOW
     for flag in (NEW_USER, NEW_NETWORK):
         assert decide(machine, seccomp.CLONE[machine], THREAD_FLAGS | flag) == EPERM
+    assert decide(machine, seccomp.CLONE[machine], signal.SIGCHLD) == seccomp.ALLOW
+    assert decide(machine, seccomp.CLONE[machine], signal.SIGCONT) == EPERM
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_process_changes_its_own_limits_only(machine: str) -> None:
-    assert decide(machine, seccomp.PRLIMIT[machine], 0) == seccomp.ALLOW
-    assert decide(machine, seccomp.PRLIMIT[machine], 1) == EPERM
+def test_process_changes_its_own_limits_and_processors_only(machine: str) -> None:
+    for number in seccomp.OWN_PROCESS_ONLY[machine]:
+        assert decide(machine, number, 0) == seccomp.ALLOW
+        assert decide(machine, number, 1) == EPERM
+
+
+@pytest.mark.parametrize("network", [False, True])
+@pytest.mark.parametrize("machine", MACHINES)
+def test_requests_reach_devices_and_not_file_systems(machine: str, network: bool) -> None:
+    ioctl, fcntl = seccomp.IOCTL[machine], seccomp.FCNTL[machine]
+    for request in (GET_TERMINAL, NVIDIA_ALLOCATE, NVIDIA_START_UVM, AMD_MAP):
+        assert decide(machine, ioctl, 3, request, network=network) == seccomp.ALLOW
+    for request in (SET_FILE_FLAGS, BTRFS_SNAPSHOT, CLONE_FILE, SEAL):
+        assert decide(machine, ioctl, 3, request, network=network) == seccomp.FAIL | errno.ENOTTY
+    for command in (seccomp.F_SETSIG, seccomp.F_SETLEASE, seccomp.F_NOTIFY):
+        assert decide(machine, fcntl, 3, command, network=network) == EPERM
+    assert decide(machine, fcntl, 3, F_SETFD, network=network) == seccomp.ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_files_are_not_emptied_and_get_no_set_user_id_bit(machine: str) -> None:
+    for number, flags in seccomp.OPEN_FLAGS[machine]:
+        before = [0] * flags
+        assert decide(machine, number, *before, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) == seccomp.ALLOW
+        assert decide(machine, number, *before, os.O_RDONLY | os.O_TRUNC) == EPERM
+        assert decide(machine, number, *before, os.O_WRONLY | os.O_CREAT, 0o4755) == EPERM
 
 
 @given(machine=st.sampled_from(MACHINES), number=st.integers(0, (1 << 32) - 1), argument=st.integers(0, (1 << 64) - 1))
 def test_filter_always_returns(machine: str, number: int, argument: int) -> None:
-    assert decide(machine, number, argument) in (seccomp.ALLOW, EPERM, ENOSYS)
+    assert decide(machine, number, argument) in (seccomp.ALLOW, EPERM, ENOSYS, seccomp.FAIL | errno.ENOTTY)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_numbers_are_listed_once_and_jumps_stay_short(machine: str) -> None:
-    numbers = [
-        number
-        for table in (seccomp.OTHER_PROCESSES, seccomp.KERNEL, seccomp.SOCKETS, seccomp.SHARED_MEMORY, seccomp.LINKS)
-        for number in table[machine]
-    ]
+    numbers = [number for table in REFUSED for number in table[machine]]
     assert len(set(numbers)) == len(numbers)
-    program = seccomp._build_program(machine, numbers)
+    program = seccomp.build_program(machine, network=False)
     assert len(program) < 4096, "the kernel accepts no longer program"
     assert all(0 <= value <= 255 for _, if_true, if_false, _ in program for value in (if_true, if_false))
 

@@ -4,124 +4,149 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from antidote_ci.errors import InfrastructureError
-from antidote_ci.model.conversations import single_turn
-from antidote_ci.model.generation import EncodeRequest, encode_conversations
-from antidote_ci.records import Model, Progress
-from antidote_ci.sandbox import child, replies
+from antidote_ci.errors import InfrastructureError, UnsafeCheckpoint
+from antidote_ci.records import Progress
+from antidote_ci.sandbox.child import PROGRESS_SECONDS
 from antidote_ci.sandbox.client import Sandbox
-from antidote_ci.sandbox.replies import MAX_COUNT
+from antidote_ci.sandbox.replies import MAX_COUNT, CallLimits
 from tests.builders import ignore
-from tests.sandbox.scene import write_interpreter
+from tests.sandbox import child_functions
+from tests.sandbox.child_functions import Named, RawReply
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the child finds its pipe in /proc")
-
-
-@pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sandbox, Path]]:
-    """A sandbox whose children misbehave as the file says."""
-    folder = tmp_path_factory.mktemp("attacked")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(folder))
-        patch.setattr(tempfile, "tempdir", None)
-        interpreter = write_interpreter(folder, "misbehave_inside", folder / "behaviour.json")
-        patch.setattr(sys, "executable", str(interpreter))
-        running = Sandbox(folder / "child.log")
-        with running:
-            patch.undo()
-            yield running, folder
-    assert not list(folder.glob("antidote-*"))
-
-
-@pytest.fixture
-def sandbox(attacked: tuple[Sandbox, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    monkeypatch.setattr(tempfile, "tempdir", str(attacked[1]))
-    yield attacked[0]
-    attacked[0].end_children()
-
-
-def call(sandbox: Sandbox, folder: Path, on_progress: Callable[[Progress], None] = ignore) -> list[list[int]]:
-    request = EncodeRequest(Model(folder), [single_turn("Tell me")], True)
-    return sandbox.call(encode_conversations, request, on_progress).rows
-
-
-def misbehave(sandbox: Sandbox, behaviour: str) -> None:
-    (sandbox._log_path.parent / "behaviour.json").write_text(json.dumps(behaviour))
-
-
-def test_floods_of_progress_are_thinned_out(sandbox: Sandbox, tiny_llama: Path) -> None:
-    misbehave(sandbox, "flood")
-    reports: list[Progress] = []
-    began = time.monotonic()
-    assert call(sandbox, tiny_llama, reports.append)
-    assert 1 <= len(reports) <= (time.monotonic() - began) / child.PROGRESS_SECONDS + 2
-    assert reports[-1].done == 19_999
-
-
-def test_progress_is_clean(sandbox: Sandbox, tiny_llama: Path) -> None:
-    misbehave(sandbox, "count_wrongly")
-    reports: list[Progress] = []
-    assert call(sandbox, tiny_llama, reports.append)
-    # Some may be left out: they come in a flood when the parent is slow.
-    counts = [(report.done, report.total) for report in reports]
-    assert {*counts} <= {(0, 0), (0, MAX_COUNT), (1, 1)}
-    assert counts[-1] == (1, 1)
-    assert {report.what for report in reports} == {"ab[31m"}
-
-
-def test_a_reply_never_answers_a_later_call(sandbox: Sandbox, tiny_llama: Path) -> None:
-    misbehave(sandbox, "answer_twice")
-    with pytest.raises(InfrastructureError, match="invalid reply"):
-        call(sandbox, tiny_llama)
-    misbehave(sandbox, "flood")
-    rows = call(sandbox, tiny_llama)
-
-    class Stop(Exception):
-        pass
-
-    def stop(_: Progress) -> None:
-        raise Stop
-
-    sandbox.end_children()
-    with pytest.raises(Stop):
-        call(sandbox, tiny_llama, stop)
-    assert call(sandbox, tiny_llama) == rows
-    sandbox._children[-1].child._buffer += b"{}\n"
-    with pytest.raises(InfrastructureError, match="invalid reply"):
-        call(sandbox, tiny_llama)
+INVALID = "sent an invalid reply"
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "message"),
+    ("reply", "message"),
     [
-        ("close_and_stay", r"died \(killed\)"),
-        ("fork_many", "started more than 256 processes"),
-        ("fill_home", r"died \(exit 3\)"),
-        ("send_much", "invalid reply"),
-        ("forge_protections", "invalid reply"),
+        (RawReply("no JSON\n"), INVALID),
+        (RawReply('{"result": 5}\n'), INVALID),
+        (RawReply('{"result": {"a": 1}}\n'), INVALID),
+        (RawReply('{"progress": {"what": "steps"}}\n'), INVALID),
+        (RawReply('{"error": "no"}\n'), INVALID),
+        (RawReply("[" * 100_000 + "\n"), INVALID),
+        (RawReply("x" * (1 << 20), repeat=65), INVALID),
+        (RawReply('{"result": ["a"', then="exit"), r"died \(exit 7\)"),
+        (RawReply("", then="close"), r"died \(killed\)"),
+        (RawReply(""), "took more than 2 s without progress"),
+        (RawReply('{"result": ["a"'), "took more than 2 s without progress"),
+    ],
+    ids=lambda value: value.text[:20] if isinstance(value, RawReply) else "",
+)
+def test_invalid_reply_is_one_error_and_the_next_call_works(own: Sandbox, reply: RawReply, message: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(InfrastructureError, match=message) as raised:
+        own.call(child_functions.write_raw, reply, ignore, limits=CallLimits(silence=2 if "2 s" in message else 60))
+    assert raised.value.hint
+    assert time.monotonic() - started < 60
+    assert own.call(child_functions.report_twice, Named("again"), ignore, limits=CallLimits(silence=60)) == "again"
+
+
+def test_error_of_the_child_is_bounded_text(own: Sandbox) -> None:
+    error = {"kind": "UnsafeCheckpoint", "what": "\x1b[2J" + "x" * 100_000, "hint": "run\nthis"}
+    with pytest.raises(UnsafeCheckpoint) as raised:
+        own.call(child_functions.write_raw, RawReply(json.dumps({"error": error}) + "\n"), ignore)
+    assert len(raised.value.what) <= 2000
+    assert raised.value.hint == "runthis"
+    assert raised.value.what.isprintable()
+    own.end_children()  # it sleeps after its reply
+
+
+def test_error_of_an_unknown_class_is_an_infrastructure_error(own: Sandbox) -> None:
+    reply = RawReply('{"error": {"kind": "SystemExit", "what": "0"}}\n')
+    with pytest.raises(InfrastructureError, match="unexpected SystemExit while the model ran: 0"):
+        own.call(child_functions.write_raw, reply, ignore)
+    # The child sleeps after its reply, so it does not answer again.
+    with pytest.raises(InfrastructureError, match="without progress"):
+        own.call(child_functions.get_process, Named(""), ignore, limits=CallLimits(silence=2))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "{output}/../secret", "{output}-2/file", "file"])
+def test_path_outside_of_the_outputs_is_an_invalid_reply(own: Sandbox, tmp_path: Path, name: str) -> None:
+    output = tmp_path / "output"
+    inside = str(output / "folder" / "file")
+    assert own.call(child_functions.return_path, Named(inside), ignore, outputs=[output]) == [Path(inside)]
+    with pytest.raises(InfrastructureError, match=INVALID):
+        own.call(child_functions.return_path, Named(name.format(output=output)), ignore, outputs=[output])
+
+
+def test_reply_to_an_interrupted_call_is_not_read_by_the_next(own: Sandbox) -> None:
+    def interrupt(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        own.call(child_functions.report_twice, Named("first"), interrupt)
+    assert own.call(child_functions.report_twice, Named("second"), ignore) == "second"
+
+
+def test_progress_text_holds_no_control_characters(own: Sandbox) -> None:
+    reports: list[Progress] = []
+    assert own.call(child_functions.report_twice, Named("steps"), reports.append) == "steps"
+    assert reports == [Progress("[31msteps", 1, 2), Progress("steps", 2, 2)]
+
+
+def test_floods_of_progress_are_thinned_out(own: Sandbox) -> None:
+    updates = [{"progress": {"what": "steps", "done": number, "total": 20_000}} for number in range(20_000)]
+    flood = RawReply("".join(json.dumps(update) + "\n" for update in updates), then="return")
+    reports: list[Progress] = []
+    began = time.monotonic()
+    assert own.call(child_functions.write_raw, flood, reports.append) == []
+    assert 1 <= len(reports) <= (time.monotonic() - began) / PROGRESS_SECONDS + 2
+    assert reports[-1].done == 19_999
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "expected"),
+    [(5, 0, (0, 0)), (-5, 0, (0, 0)), (-(10**400), 10**400, (0, MAX_COUNT)), (10**400, 1, (1, 1))],
+)
+def test_numbers_of_progress_are_bounded(own: Sandbox, done: int, total: int, expected: tuple[int, int]) -> None:
+    reply = RawReply(
+        json.dumps({"progress": {"what": "a\nb\x1b[31m", "done": done, "total": total}}) + "\n", then="return"
+    )
+    reports: list[Progress] = []
+    own.call(child_functions.write_raw, reply, reports.append)
+    assert reports == [Progress("ab[31m", *expected)]
+
+
+def test_a_second_reply_does_not_answer_the_next_call(own: Sandbox) -> None:
+    twice = RawReply('{"result": ["a"]}\n{"result": ["b"]}\n')
+    assert own.call(child_functions.write_raw, twice, ignore) == ["a"]
+    with pytest.raises(InfrastructureError, match=INVALID):
+        own.call(child_functions.write_raw, twice, ignore)
+
+
+def test_protections_are_not_believed_after_the_start(own: Sandbox) -> None:
+    with pytest.raises(InfrastructureError, match=INVALID):
+        own.call(child_functions.write_raw, RawReply('{"protections": ["forged"]}\n'), ignore)
+    assert "forged" not in own.protections
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the processes of a session in /proc")
+@pytest.mark.parametrize(
+    ("misbehave", "message"),
+    [
+        (child_functions.fork_many, "started more than 256 processes"),
+        (child_functions.fill_home, r"died \(exit 3\)"),
     ],
 )
-def test_the_child_ends_with_everything_it_made(
-    sandbox: Sandbox, tiny_llama: Path, behaviour: str, message: str
+def test_a_child_ends_with_everything_it_made(
+    own: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehave: Callable[..., None], message: str
 ) -> None:
-    misbehave(sandbox, behaviour)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own.end_children()
     began = time.monotonic()
     with pytest.raises(InfrastructureError, match=message):
-        call(sandbox, tiny_llama)
-    assert "forged" not in sandbox.protections
+        own.call(misbehave, Named(""), ignore)
     assert time.monotonic() - began < 30
-    folder = sandbox._log_path.parent
-    assert not list(folder.glob("antidote-child-*"))
-    server = sandbox._server._process.pid
-    while list_session(server) != [server]:  # killed, but not yet ended
-        assert time.monotonic() - began < 30
-        time.sleep(0.05)
+    assert not list(tmp_path.iterdir())
+    server = own._server._process.pid
+    assert list_session(server) == [server]
 
 
 def list_session(leader: int) -> list[int]:
@@ -133,12 +158,3 @@ def list_session(leader: int) -> list[int]:
             if int(fields[3]) == leader and fields[0] != "Z":
                 members.append(int(process.name))
     return members
-
-
-def test_a_forged_error_is_one_clean_line(sandbox: Sandbox, tiny_llama: Path) -> None:
-    misbehave(sandbox, "forge_error")
-    with pytest.raises(InfrastructureError) as raised:
-        call(sandbox, tiny_llama)
-    text = str(raised.value.what)
-    assert text.isprintable()
-    assert len(text) < replies.MAX_TEXT + 200

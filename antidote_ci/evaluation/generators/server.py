@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from antidote_ci.checkpoint.files import list_loadable
+from antidote_ci.checkpoint.files import list_files, list_loadable
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.links import LinkedCheckpoint, link_checkpoint, model_fingerprint
 from antidote_ci.errors import ConfigurationError, InfrastructureError
@@ -126,7 +126,8 @@ class ServerGenerator:
                 require_space(self._work, BYTES_PER_WEIGHT * read_layout(model.folder).entries, "--out")
                 outputs = [folder.parent]
                 self._sandbox.call(merge_checkpoint, MergeRequest(model, folder), on_progress, outputs=outputs)
-                yield LinkedCheckpoint(folder, [])
+                read_layout(folder)  # the model may have taken over the process that wrote it
+                yield link_checkpoint(folder, list_files(folder), Path(parent))
             else:
                 yield link_checkpoint(model.folder, list_loadable(model.folder), Path(parent))
 

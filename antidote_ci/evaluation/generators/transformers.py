@@ -122,7 +122,7 @@ class _Decoding:
         entries = self._get(key)
         if entries is None:
             decode_request = DecodeRequest(request.model, rows, batch.limit, request.seed, samples, self._thought)
-            answers = self._sandbox.call(decode_batch, decode_request, self._on_progress).answers
+            answers = self._sandbox.call(decode_batch, decode_request, self._on_progress)
             if answers is None:
                 return None
             longest = max((len(answer.thought) + len(answer.text) for answer in answers), default=0)

@@ -95,10 +95,10 @@ class BeaverDamJudge:
         missing = sorted((text for text in keys if text not in scores), key=len, reverse=True)
         for start in range(0, len(missing), BATCH_SIZE):
             batch = missing[start : start + BATCH_SIZE]
-            result = self.sandbox.call(classify_texts, ModerationRequest(self.folder, batch, self.window), on_progress)
-            if len(result.probabilities) != len(batch):
+            scored = self.sandbox.call(classify_texts, ModerationRequest(self.folder, batch, self.window), on_progress)
+            if len(scored) != len(batch):
                 raise invalid_reply_error()
-            for text, probabilities in zip(batch, result.probabilities, strict=True):
+            for text, probabilities in zip(batch, scored, strict=True):
                 scores[text] = probabilities
                 self.store.put(keys[text], probabilities)
             on_progress(Progress("verdicts", len(scores), len(keys)))

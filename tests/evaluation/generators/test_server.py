@@ -9,17 +9,19 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from antidote_ci import paths
-from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.evaluation import chat_api
 from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.generators.api import ApiGenerator
 from antidote_ci.evaluation.generators.server import ServerGenerator, server_environment
 from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest
+from antidote_ci.model.merging import merge_checkpoint
 from antidote_ci.records import Model, Progress
 from antidote_ci.sandbox.client import Sandbox
 from tests.builders import empty_store, ignore
@@ -293,6 +295,43 @@ def test_adapter_is_merged_and_the_merged_weights_are_deleted(
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= merged[0]
     assert not any(name.startswith("adapter") for name in merged[0])
     assert list(tmp_path.glob("served-*")) == []
+
+
+class TakenOver(Sandbox):
+    """A sandbox whose child adds files to what it writes."""
+
+    added: str
+
+    def call(self, function: Any, request: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        result = super().call(function, request, *arguments, **options)
+        if function is merge_checkpoint:
+            for name in self.added.split():
+                (request.output / name).write_text('{"auto_map": {"AutoConfig": "code.Config"}}')
+        return result
+
+
+@pytest.mark.parametrize("added", ["code.py pytorch_model.bin", "processor_config.json"])
+def test_only_checked_files_of_merged_weights_are_served(
+    tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, added: str
+) -> None:
+    served: list[set[str]] = []
+
+    def look(_: Progress) -> None:
+        served.extend({path.name for path in folder.iterdir()} for folder in tmp_path.glob("served-*/model"))
+
+    asked_for = replace(request(tiny_llama), model=Model(tiny_llama, tiny_adapter))
+    sandbox = TakenOver(tmp_path / "child.log")
+    sandbox.added = added
+    with sandbox:
+        generator = ServerGenerator(command(), tmp_path, sandbox, empty_store())
+        if added.endswith(".json"):
+            with pytest.raises(UnsafeCheckpoint, match="auto_map"):
+                generator.generate(asked_for, look)
+            assert not served
+        else:
+            generator.generate(asked_for, look)
+            assert served
+            assert not any(names.intersection(added.split()) for names in served)
 
 
 def test_running_server_answers_with_one_seed_per_sample() -> None:
