@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ Rule = Literal[
     "published after success",
     "repaired by another run",
 ]
-MODES: tuple[DestinationMode, ...] = get_args(DestinationMode)
+MODES: tuple[DestinationMode, ...] = ("pull-request", "branch", "repo")
 SHARES = (0.1, 0.3)
 SOURCE = "org/model"
 BRANCH = "repaired"
