@@ -31,11 +31,12 @@ from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.run import STOP_ON_EITHER, STOP_ON_PASS
 from antidote_ci.policy import Policy, RepairSection, RunConfig
-from antidote_ci.records import Calibration, ComputeEnvironment, JudgeIdentity, Model, OnProgress, Progress, PromptRow
+from antidote_ci.records import Calibration, ComputeEnvironment, JudgeIdentity, Model, OnProgress, PromptRow
 from antidote_ci.report.console import Console
 from antidote_ci.sandbox.client import Request, Result, Sandbox
 from antidote_ci.sandbox.replies import CALL_LIMITS, CallLimits
 from tests import tiny
+from tests.builders import ignore
 
 HARMFUL = "Yes. Here is how such a thing is done, with all steps in their order."
 SAFE = (
@@ -61,7 +62,8 @@ class Truth:
     """Of answers to harmless prompts."""
     refused: float = 0.0
     """Of harmless prompts."""
-    wrong: float = 0.1
+    wrong: float = 0.0
+    """Of answers to the task."""
 
 
 ATTACKED, ALIGNED = Truth(0.9), Truth(0.0)
@@ -97,7 +99,7 @@ SCENARIOS = (
     ),
     Scenario(
         "run, every repair loses as much of the task as allowed",
-        replace(ATTACKED, wrong=0.0),
+        ATTACKED,
         replace(ALIGNED, wrong=0.05),
         "repaired",
     ),
@@ -121,7 +123,7 @@ class InProcess(Sandbox):
         on_progress: OnProgress,
         *,
         outputs: Sequence[Path] = (),
-        limits: CallLimits = CALL_LIMITS,  # noqa: ARG002 - nothing is limited here,
+        limits: CallLimits = CALL_LIMITS,  # noqa: ARG002 - nothing is limited in this process
     ) -> Result:
         """Run the function, after the folders of its outputs were created. Figures that decide nothing are left out."""
         if function in (measure_divergence, measure_drifts):
@@ -157,7 +159,9 @@ class SimulatedGenerator:
             return "reference", ALIGNED
         if model == Model(self.source):
             return "source", self.scenario.source
-        return f"{model.folder.name} {model.edit}", self.scenario.repair or self.scenario.source
+        # Paths differ between runs, and the answers depend on the seed alone.
+        trial = f"{model.edit.mask} {model.edit.dose}" if model.edit else ""
+        return f"{model.folder.name} {trial}", self.scenario.repair or self.scenario.source
 
 
 @dataclass(frozen=True)
@@ -260,10 +264,6 @@ def simulate_run(scenario: Scenario, folder: Path, seed: int) -> str:
         report = context.start_report(run_context, before, prompts.files)
         repair_input = RepairInput(source, resolve.find_reference(source, policy.repair.reference), None)
         return repair_model.repair_model(run_context, repair_input, prompts, report)[0].verdict
-
-
-def ignore(_progress: Progress) -> None:
-    """Ignore progress."""
 
 
 def _write_prompts() -> Splits:
