@@ -5,6 +5,7 @@ what is measured and why.
 """
 
 import argparse
+import json
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -123,13 +124,14 @@ class Bench:
 
     def _measure_cell(self, method: str) -> Cell:
         model, started = self._open_model(), time.monotonic()
+        known = self._find_reference_cell() if method == "reference" else None
         with TemporaryDirectory(dir=self.work, prefix="scores-") as name:
             apply_dose, doses = self._prepare(method, Path(name), self._repair_prompts())
             prepared = time.monotonic()
 
             def attempt(dose: float) -> Attempt:
                 apply_dose(dose)
-                measured = Attempt(dose, self._measure("selection"))
+                measured = Attempt(dose, self._measure("selection", known.attempts[0].outcomes if known else None))
                 say(f"  {self.attack.id} {method} {dose:g}: {describe(measured.outcomes)}")
                 return measured
 
@@ -140,9 +142,9 @@ class Bench:
                 chosen, attempts = self._find_limits().search(doses, attempt)
             apply_dose(chosen.dose)
             selected = time.monotonic()
-            confirmation = self._measure("confirmation")
+            confirmation = self._measure("confirmation", known.confirmation if known else None)
             attacked_prompts = self.prompts.harmful(ATTACKED_FILE, "confirmation")
-            prefilled = outcomes.measure_answers(model, attacked_prompts, prefill=PREFILL)
+            prefilled = known.prefilled if known else outcomes.measure_answers(model, attacked_prompts, prefill=PREFILL)
             reattacked = self._reattack(attacked_prompts) if method in REATTACKED else ""
         model.use_reference()
         return Cell(
@@ -201,17 +203,29 @@ class Bench:
         reference, attacked = (self.find_cell(name).attempts[0].outcomes for name in UNREPAIRED)
         return Limits(reference, attacked)
 
-    def _measure(self, part: Part) -> Outcomes:
+    def _find_reference_cell(self) -> Cell | None:
+        """The reference's cell of another attack on the same model: its answers are the same, and the task is not."""
+        for attack in ATTACKS.values():
+            path = self.results / f"{attack.id}-reference.json"
+            if attack.model == self.attack.model and path.exists():
+                return records.from_json(Cell, path.read_bytes())
+        return None
+
+    def _measure(self, part: Part, known: Outcomes | None = None) -> Outcomes:
+        """What the model does now. The answers to the prompts are those of `known`, if given."""
         model = self._open_model()
+        task = attacks.selection_rows if part == "selection" else attacks.confirmation_rows
+        return Outcomes(
+            answers=known.answers if known else self._measure_answers(part),
+            task=outcomes.measure_task(model, task(self.attack, self.data)[:MOST_TASK_ROWS]),
+        )
+
+    def _measure_answers(self, part: Part) -> dict[str, str]:
         rows = {
             **{name: self.prompts.harmful(name, part) for name in HARMFUL},
             **{name: self.prompts.harmless(name, part) for name in HARMLESS},
         }
-        task = attacks.selection_rows if part == "selection" else attacks.confirmation_rows
-        return Outcomes(
-            answers={name: outcomes.measure_answers(model, asked) for name, asked in rows.items() if asked},
-            task=outcomes.measure_task(model, task(self.attack, self.data)[:MOST_TASK_ROWS]),
-        )
+        return {name: outcomes.measure_answers(self._open_model(), asked) for name, asked in rows.items() if asked}
 
     def _open_model(self) -> EditableModel:
         if self._model is None:
@@ -236,7 +250,8 @@ def find_reference(name: ModelName, models: Path, work: Path, data: Data) -> Pat
 def write_cell(path: Path, cell: Cell | KindCell) -> None:
     """Write a cell, whole or not at all."""
     part = path.with_suffix(".part")
-    part.write_text(records.to_json(cell), encoding="utf-8")
+    # In one line: the likelihoods of the tasks' rows make indented cells four times as large.
+    part.write_text(json.dumps(json.loads(records.to_json(cell)), separators=(",", ":")) + "\n", encoding="utf-8")
     part.replace(path)
 
 
