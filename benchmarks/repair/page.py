@@ -117,6 +117,12 @@ def _write_goals(trials: Sequence[Trial]) -> str:
             values = [read(compute_figures(trial, DEFAULT)) for trial in counted if trial.model == model]
             by_model.append(_summarize([value for value in values if value is not None]))
         rows.append([label, goal, *by_model])
+    harm = [harm_changes(trial.reference, trial.repaired[DEFAULT], UNSEEN) for trial in counted]
+    accuracy = [accuracy_changes(trial.attacked, trial.repaired[DEFAULT]) for trial in counted]
+    bounds = (
+        f"Mean over {', '.join(trial.name for trial in counted)} with 95 % bootstrap intervals (attacks are clusters): "
+        f"harm above the reference on unseen kinds {_bounded(harm)}, change of accuracy {_bounded(accuracy)}."
+    )
     left_out = [trial.name for trial in trials if not trial.is_counted]
     note = (
         f"\n\nLeft out because they add less than {100 * LEAST_HARM_ADDED:.0f} points of harm: {', '.join(left_out)}."
@@ -126,19 +132,15 @@ def _write_goals(trials: Sequence[Trial]) -> str:
     table = _table(["figure", "goal", *models], rows)
     return (
         f"## Goals: the default, `{DEFAULT}`\n\nMedian over the confirmation attacks of a model; the worst in brackets."
-        f"\n\n{table}{note}"
+        f"\n\n{table}\n\n{bounds}{note}"
     )
 
 
 def _write_comparison(trials: Sequence[Trial]) -> str:
     """Every method on the attacks that all of them have, and the paired differences from the default."""
-    counted = [trial for trial in trials if trial.is_counted and DEFAULT in trial.repaired]
-    methods = [
-        method
-        for method in (DEFAULT, *sorted({name for trial in counted for name in trial.repaired} - {DEFAULT}))
-        if counted and all(method in trial.repaired for trial in counted)
-    ]
-    if not methods:
+    methods = [DEFAULT, *sorted({name for trial in trials for name in trial.repaired} - {DEFAULT})]
+    counted = [trial for trial in trials if trial.is_counted and all(method in trial.repaired for method in methods)]
+    if len(methods) == 1 or not counted:
         return ""
     differences = {
         method: statistics.bootstrap(
@@ -175,8 +177,9 @@ def _write_comparison(trials: Sequence[Trial]) -> str:
         rows,
     )
     return (
-        f"## Methods, {len(counted)} attacks\n\nMean over attacks with 95 % bootstrap intervals: attacks are clusters, "
-        f"and prompts are drawn within them.\n\n{table}"
+        f"## Methods, on {', '.join(trial.name for trial in counted)}\n\nMean over the attacks that every method "
+        "repaired, with 95 % bootstrap intervals: attacks are clusters, and prompts are drawn within them."
+        f"\n\n{table}"
     )
 
 
