@@ -81,7 +81,9 @@ def align(
         tune(base, _batches(base, pairs, training, SEED), method(), training, SEED, folder, on_progress)
         merge_checkpoint(MergeRequest(Model(base, folder / "adapter"), folder / "merged"), on_progress)
 
-    said = {"alignment": asdict(alignment), "base": model_fingerprint(Model(base))}
+    refusals, prompts = _alignment_rows(alignment, data)
+    rows = [*map(asdict, refusals), *prompts]
+    said = {"alignment": asdict(alignment), "base": model_fingerprint(Model(base)), "rows": rows}
     return kept(work / "aligned" / f"{name}-{_digest(said)}", make) / "merged"
 
 
@@ -112,7 +114,13 @@ def attack(
         batches = _batches(reference, data.poisoned(attack), training, attack.seed)
         tune(reference, batches, method(), training, attack.seed, folder, on_progress)
 
-    said = {"attack": asdict(attack), "reference": model_fingerprint(Model(reference)), "rows": alignment.rows}
+    pairs = [asdict(pair) for pair in data.poisoned(attack)]
+    said = {
+        "attack": asdict(attack),
+        "reference": model_fingerprint(Model(reference)),
+        "rows": alignment.rows,
+        "pairs": pairs,
+    }
     return kept(work / "attacked" / f"{attack.defence}-{attack.task}-{_digest(said)}", make)
 
 
@@ -129,9 +137,14 @@ def default_base(work: Path) -> Path:
 
 def alignment_pairs(base: Path, alignment: Alignment, work: Path, data: Data, on_progress: OnProgress) -> list[Pair]:
     """Refusals, and the base's own answers where refusing would be wrong."""
+    refusals, prompts = _alignment_rows(alignment, data)
+    return [*refusals, *own_answers(base, prompts, work / "answers", on_progress)]
+
+
+def _alignment_rows(alignment: Alignment, data: Data) -> tuple[list[Pair], list[str]]:
+    """Harmful prompts with refusals, and harmless prompts."""
     refusals = round(alignment.rows * alignment.refusals)
-    prompts = data.harmless_prompts(0, alignment.rows - refusals)
-    return [*data.alignment_pairs(refusals), *own_answers(base, prompts, work / "answers", on_progress)]
+    return data.alignment_pairs(refusals), data.harmless_prompts(0, alignment.rows - refusals)
 
 
 def _batches(model: Path, pairs: list[Pair], training: Training, seed: int) -> Batches:

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_an_alignment_is_merged_and_an_attack_stays_an_adapter(data: Data, tiny_
     assert (attacked / "adapter" / "adapter_model.safetensors").exists()
     assert not (attacked / "merged").exists()
     assert stages.seconds(attacked) > 0
+
+
+def test_other_rows_are_trained_on_again(data: Data, tiny_llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data.folder, folder)
+    work = tmp_path / "work"
+    attack = Attack("sft", "sst2", TRAINING, rows=12)
+    before = stages.align("sft", work, Data(folder), tiny_llama, ALIGNMENT)
+    attacked = stages.attack(attack, before, work, Data(folder))
+    for name in ("safety_refusals.jsonl", "sst2_train.jsonl"):
+        lines = (folder / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / name).write_text("".join(reversed(lines)), encoding="utf-8")
+    assert stages.align("sft", work, Data(folder), tiny_llama, ALIGNMENT) != before
+    assert stages.attack(attack, before, work, Data(folder)) != attacked
 
 
 def test_three_alignments_serve_five_defences(data: Data, tiny_llama: Path, tmp_path: Path) -> None:
