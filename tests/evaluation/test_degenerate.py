@@ -194,6 +194,6 @@ def test_word_salad_is_long_english_that_is_no_list() -> None:
 )
 def test_long_answer_is_checked_in_bounded_time(text: str) -> None:
     """As long as max_tokens allows."""
-    started = time.monotonic()
+    started = time.process_time()
     is_degenerate(text)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10

@@ -144,6 +144,6 @@ def test_damaged_tokenizer_file_is_refused(tmp_path: Path) -> None:
     ids=lambda text: repr(text[:12]),
 )
 def test_long_text_is_cleaned_in_linear_time(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     clean_text(text)
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3

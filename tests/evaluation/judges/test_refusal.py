@@ -114,11 +114,13 @@ def test_any_text_is_read(answer: str) -> None:
 
 @given(st.sampled_from(["i, ", '" a', "as an ", "it is not ", "a\n"]), st.integers(1, 5_000))
 def test_long_answers_are_judged_quickly(piece: str, times: int) -> None:
-    assert is_refusal(piece * times) in (True, False)  # hypothesis fails after 200 ms
+    started = time.process_time()
+    is_refusal(piece * times)
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("text", ['"' + " " * 50_000 + "\n\n\nx", '"a b\n' * 10_000, '"' + "a " * 25_000 + "\n\n\nx"])
 def test_long_quotations_are_read_in_linear_time(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert not is_refusal(text)
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
