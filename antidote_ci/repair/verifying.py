@@ -97,6 +97,8 @@ def _check_claims(manifest: Manifest, source: CheckpointLayout, reference: Check
         yield f"the manifest names the target {target}, which does not fit the kind of the source: {source.kind}"
     if (target == "delta") != (reference is not None):
         yield f"the manifest names the target {target} and {'a' if reference else 'no'} reference"
+    if not manifest.changed:
+        yield "the manifest lists no tensor as changed, so nothing was repaired"
     infos = source.tensors
     for name in manifest.changed:
         if name not in infos or not _is_repairable(manifest, source, name):
