@@ -69,7 +69,7 @@ def count_beyond_dose(changed: "torch.Tensor", per: Grouping, dose: float) -> in
 
 
 def count_short_of_dose(restored: "torch.Tensor", per: Grouping, dose: float) -> int:
-    """Return how many true entries of `restored`, boolean [rows, columns], some row or the tensor lacks for the dose."""
+    """Return how many true entries `restored`, boolean [rows, columns], lacks in any row or in the tensor."""
     counts, covered = _count_groups(restored, per, dose)
     return max(0, covered - min(counts, default=covered))
 

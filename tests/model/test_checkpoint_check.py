@@ -204,6 +204,32 @@ def test_configuration_that_does_not_fit_the_weights_is_refused(
         check(Model(folder))
 
 
+def save_with(folder: Path, **added: torch.Tensor) -> None:
+    save_file(load_file(folder / WEIGHTS) | added, folder / WEIGHTS, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("second", "first"),
+    [
+        ("layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),  # both names are read
+        ("lm_head.weight", "model.embed_tokens.weight"),  # the configuration ties them
+    ],
+)
+def test_two_different_weights_for_one_parameter_are_refused(
+    second: str, first: str, tiny_llama: Path, copy_of: CopyOf
+) -> None:
+    folder = copy_of(tiny_llama)
+    weight = load_file(folder / WEIGHTS)[first]
+    save_with(folder, **{second: weight.clone()})
+    check(Model(folder))
+    weight[-1, -1] += 1
+    save_with(folder, **{second: weight})
+    with pytest.raises(UnsafeCheckpoint, match="are weights for one parameter, and differ") as raised:
+        check(Model(folder))
+    assert first in raised.value.what
+    assert second in raised.value.what
+
+
 def test_layers_under_another_name_are_refused_within_seconds(tmp_path: Path, tiny_llama: Path) -> None:
     """GPT-2's configuration has its own names, and those of its classifier are not checked by name."""
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
