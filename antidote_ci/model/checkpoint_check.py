@@ -18,6 +18,7 @@ from antidote_ci.model import Tokenizer, loading
 from antidote_ci.model.adapters import build_on_meta_device, require_complete
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.token_rules import refuse_token_rules
+from antidote_ci.model.tokenizer_reading import require_same_reading
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.resource_limits import LimitExceeded, WorkFailed, run_limited
 
@@ -66,6 +67,7 @@ def check_checkpoint(model: Model, on_progress: OnProgress) -> None:
     with suppress(ConfigurationError):
         texts = render_conversations(tokenizer, [single_turn(SAMPLE_QUESTION)])
         loading.require_embedded(model, encode_texts(tokenizer, texts))
+        require_same_reading(tokenizer, texts)
     on_progress(Progress("opening the tokenizer", 1, 1))
     _require_buildable(model, read_layout(model.folder))
     for folder in filter(None, (model.folder, model.adapter)):

@@ -17,6 +17,7 @@ from antidote_ci.model.conversations import (
     render_conversations,
 )
 from antidote_ci.model.thoughts import AnswerBudget, ThoughtLimit, ThoughtMarks, split_thought
+from antidote_ci.model.tokenizer_reading import require_same_reading
 from antidote_ci.records import ComputeEnvironment, Model, OnProgress, Scalar, ThoughtMode
 
 
@@ -144,6 +145,7 @@ def encode_conversations(request: EncodeRequest, _on_progress: OnProgress) -> En
             hint="correct chat_template.jinja, or chat_template in tokenizer_config.json",
         )
     loading.require_embedded(request.model, rows)
+    require_same_reading(tokenizer, texts)
     # The template of a judge, which writes no generation prompt, is part of the judge.
     effects = describe_template(tokenizer, arguments) if request.add_generation_prompt and rows else None
     if effects is not None and effects.system_message == "no effect" and _has_system_message(request):
