@@ -44,6 +44,15 @@ MAX_REPETITION_PENALTY = 1.5
 ORDINARY_TEXT = re.compile(r"[\w\s.,:;!?'\"()-]*")
 
 
+def find_hidden_tokens(tokenizer: Tokenizer) -> dict[int, str]:
+    """The special tokens, by ID, that are not part of an answer.
+
+    Those that are ordinary text are: a checkpoint can declare any word special, and not all software leaves it out.
+    """
+    special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {number: content for number, content in special.items() if not ORDINARY_TEXT.fullmatch(content)}
+
+
 def refuse_token_rules(model: Model, tokenizer: Tokenizer) -> None:
     """Raise UnsafeCheckpoint for a rule about tokens that answers consist of.
 
@@ -54,12 +63,7 @@ def refuse_token_rules(model: Model, tokenizer: Tokenizer) -> None:
     rules = {path: list(walk_items(read_object(path, MAX_OTHER_BYTES))) for path in files if path.is_file()}
     ends = {tokenizer.eos_token_id, tokenizer.eos_token}
     ends |= {end for items in rules.values() for key, value in items if key == END for end in _walk_tokens(value)}
-    marks = {
-        name
-        for number, token in tokenizer.added_tokens_decoder.items()
-        if token.special and not ORDINARY_TEXT.fullmatch(token.content)
-        for name in (number, token.content)
-    }
+    marks = {name for token in find_hidden_tokens(tokenizer).items() for name in token}
     for path, items in rules.items():
         for key, value in items:
             allowed = marks - ends if key in FORBIDDING else marks
