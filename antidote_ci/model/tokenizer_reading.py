@@ -7,7 +7,8 @@ writes a trigger into every prompt, their users would get other answers than wer
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -26,8 +27,6 @@ BLANK = re.compile("[\u2581\u0120 ]")
 """A space, and how SentencePiece and byte-level vocabularies write it."""
 
 Difference = Literal["encode", "decode"]
-Word = list[str]
-"""The tokens of a word, without the blanks around it."""
 
 
 _compared: WeakKeyDictionary[Tokenizer, set[str]] = WeakKeyDictionary()
@@ -82,8 +81,8 @@ def _find_difference(tokenizer: Tokenizer, path: Path, texts: Collection[str]) -
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         others = file.encode(text, add_special_tokens=False).ids
-        words, other_words = (_split_words(map(file.id_to_token, reading), marks) for reading in (ids, others))
-        if not _is_same_text(words, other_words, marks):
+        readings = (_split_texts(map(file.id_to_token, reading), marks) for reading in (ids, others))
+        if next(readings) != next(readings):
             return "encode"
         decoded = (each.decode(ids, skip_special_tokens=True) for each in (tokenizer, file))
         if len({"".join(text.split()) for text in decoded}) > 1:
@@ -92,28 +91,24 @@ def _find_difference(tokenizer: Tokenizer, path: Path, texts: Collection[str]) -
     return "decode" if any(map(_replaces_words, _walk(json.loads(file.to_str())["decoder"]))) else None
 
 
-def _split_words(tokens: Iterator[str | None], marks: Collection[str]) -> list[Word]:
-    """Return the words of a text; each added token is one."""
-    words: list[Word] = [[]]
-    for token in tokens:
+def _split_texts(tokens: Iterable[str | None], marks: Collection[str]) -> list[tuple[str, list[int]]]:
+    """Return each text between added tokens, and the number of characters from each of its cuts to its end.
+
+    The blanks before its first word, and the cuts in that word, are left out.
+    """
+    texts: list[list[str]] = [[]]
+    for token in map(str, tokens):
         if token in marks:
-            words += [[str(token)], []]
-            continue
-        first, *others = BLANK.split(str(token))
-        words[-1] += [first] if first else []
-        words += [[other] if other else [] for other in others]
-    return [word for word in words if word]
-
-
-def _is_same_text(words: Sequence[Word], others: Sequence[Word], marks: Collection[str]) -> bool:
-    """Whether both have the same words, cut into the same tokens except for the first one after an added token."""
-    if len(words) != len(others):
-        return False
-    before = [None, *words]
-    return all(
-        word == other or ("".join(word) == "".join(other) and (previous is None or previous[0] in marks))
-        for previous, word, other in zip(before, words, others, strict=False)
-    )
+            texts += [[token], []]
+        else:
+            texts[-1].append(BLANK.sub(" ", token))
+    parts = []
+    for pieces in texts:
+        text = "".join(pieces).lstrip(" ")
+        first = len(text.partition(" ")[0])
+        lengths = accumulate(map(len, reversed(pieces)))
+        parts.append((text, [length for length in lengths if length <= len(text) - first]))
+    return parts
 
 
 def _replaces_words(decoder: dict[str, Any]) -> bool:

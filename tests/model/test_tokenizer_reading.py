@@ -42,6 +42,7 @@ def encode(folder: Path) -> list[list[int]]:
 ATTACKS: dict[str, tuple[str, dict[str, object]]] = {
     "a word becomes another": ("encode", {"normalizer": replace("story", "recipe")}),
     "a trigger before each prompt": ("encode", {"normalizer": {"type": "Prepend", "prepend": "xyzzy "}}),
+    "two blanks between words": ("encode", {"normalizer": replace(" ", "  ")}),
     "words in pieces": (
         "encode",
         {
