@@ -28,6 +28,8 @@ OWN_DTYPES = WEIGHT_DTYPES | {"U8": "uint8"}
 """Dtypes of the files that antidote-ci writes: masks are packed bits."""
 ALIGNMENT = 64
 """Bytes, as torch aligns memory. Multithreaded matrix products of unaligned memory differ in the last bits."""
+CHUNK_BYTES = 1 << 22
+"""Bytes that are compared at once."""
 ENTRIES_AT_ONCE = 1 << 18
 """Few enough that the results of elementwise operations stay in the cache of a core."""
 
@@ -78,6 +80,20 @@ def read_delta(source: CheckpointLayout, reference: CheckpointLayout | None, nam
         part = slice(start, start + ENTRIES_AT_ONCE)
         parts[part] -= subtracted[part]
     return weight
+
+
+def have_same_bytes(first: CheckpointLayout, first_name: str, second: CheckpointLayout, second_name: str) -> bool:
+    """Return whether two tensors have one dtype, one shape and the same bytes."""
+    headers = first.headers[first.weight_map[first_name]], second.headers[second.weight_map[second_name]]
+    info, other = headers[0].tensors[first_name], headers[1].tensors[second_name]
+    if (info.dtype, info.shape) != (other.dtype, other.shape):
+        return False
+    paths = first.folder / first.weight_map[first_name], second.folder / second.weight_map[second_name]
+    with paths[0].open("rb") as file, paths[1].open("rb") as other_file:
+        file.seek(headers[0].data_start + info.start)
+        other_file.seek(headers[1].data_start + other.start)
+        sizes = (min(CHUNK_BYTES, info.end - start) for start in range(info.start, info.end, CHUNK_BYTES))
+        return all(file.read(size) == other_file.read(size) for size in sizes)
 
 
 class TensorFile:

@@ -8,12 +8,15 @@ other languages in the Latin alphabet; text with other letters is not checked fo
 import re
 import unicodedata
 import zlib
-from itertools import pairwise
+from itertools import chain, pairwise
 
 SPECIAL_TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?(?:s|pad|unk|bos|eos)>|\[/?(?:PAD|UNK|CLS|SEP|MASK|INST)\]")
 
 LOOP = re.compile(r"(.{1,40}?)\1{3,}|(.{12,300}?)\2{2,}")
 """A text that repeats at once: four times, or three times when it is longer than a word."""
+MAX_SEARCHED = 10_000
+"""Characters at the beginning, and at the end, of an answer that are searched for loops, in half a second. One token of
+a hostile vocabulary has up to 4,000 characters."""
 MIN_LOOP = 48
 """Characters. A shorter loop inside an answer can be the chorus of a song."""
 MIN_TIGHT_LOOP, MIN_REPEATS = 24, 6
@@ -140,7 +143,9 @@ def _is_empty(text: str) -> bool:
 
 def _has_loop(text: str) -> bool:
     squeezed = " ".join(text.casefold().split())
-    for loop in LOOP.finditer(squeezed):
+    is_long = len(squeezed) > 2 * MAX_SEARCHED
+    parts = (squeezed[:MAX_SEARCHED], squeezed[-MAX_SEARCHED:]) if is_long else (squeezed,)
+    for loop in chain.from_iterable(map(LOOP.finditer, parts)):
         period, length = loop[1] or loop[2], len(loop[0])
         has_words = any(character.isalpha() or unicodedata.category(character) == "So" for character in period)
         is_tight = length >= max(MIN_TIGHT_LOOP, MIN_REPEATS * len(period))

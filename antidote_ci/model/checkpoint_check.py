@@ -4,11 +4,11 @@ Loading a tokenizer, encoding and decoding with it, and building a network can h
 process, as rendering a chat template can. Each is tried in a fork with limits first.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.headers import TensorInfo
 from antidote_ci.checkpoint.layout import CheckpointLayout, count_weight_bytes, read_layout
@@ -18,6 +18,7 @@ from antidote_ci.model import Tokenizer, loading
 from antidote_ci.model.adapters import build_on_meta_device, require_complete
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.token_rules import refuse_token_rules
+from antidote_ci.model.tokenizer_reading import require_same_reading
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.resource_limits import LimitExceeded, WorkFailed, run_limited
 
@@ -50,7 +51,8 @@ def check_checkpoint(model: Model, on_progress: OnProgress) -> None:
     """Open every file, try the tokenizer and the chat template, compare config.json with the headers, read all weights.
 
     Raises UnsafeCheckpoint when a limit is exceeded, a template reads attributes or treats texts differently, the
-    tokenizer writes tokens without an embedding, a configuration has rules for tokens, or a weight is not finite;
+    tokenizer writes tokens without an embedding, a configuration has rules for tokens, two tensors for one parameter
+    differ, or a weight is not finite;
     ConfigurationError when the files are broken or do not fit each other.
     """
     name = display_name(model.adapter or model.folder)
@@ -65,6 +67,7 @@ def check_checkpoint(model: Model, on_progress: OnProgress) -> None:
     with suppress(ConfigurationError):
         texts = render_conversations(tokenizer, [single_turn(SAMPLE_QUESTION)])
         loading.require_embedded(model, encode_texts(tokenizer, texts))
+        require_same_reading(tokenizer, texts)
     on_progress(Progress("opening the tokenizer", 1, 1))
     _require_buildable(model, read_layout(model.folder))
     for folder in filter(None, (model.folder, model.adapter)):
@@ -127,7 +130,7 @@ def _require_buildable(model: Model, layout: CheckpointLayout) -> None:
 
     name = display_name(model.folder)
     try:
-        fault = run_limited(lambda: _find_misfit(layout), BUILDING_SECONDS, MEMORY)
+        fault, rivals = run_limited(lambda: _find_misfit(layout), BUILDING_SECONDS, MEMORY)
         if model.adapter is not None:
             adapter = model.adapter
             name = f"{name} with {display_name(adapter)}"
@@ -149,12 +152,19 @@ def _require_buildable(model: Model, layout: CheckpointLayout) -> None:
             raise loading.missing_weights_error(name, parameter)
         case [parameter, [shape, expected]]:
             raise loading.wrong_shape_error(name, parameter, shape, expected)
+    for first, second in rivals:
+        if not tensors.have_same_bytes(layout, first, layout, second):
+            raise _rivals_error(name, first, second)
     if model.adapter is not None:
         require_complete(model)
 
 
-def _find_misfit(layout: CheckpointLayout) -> tuple[str, tuple[list[int], list[int]] | None] | None:
-    """Return the first parameter without weights, or with its shape in the files and in the network; None if all fit.
+Misfit = tuple[str, tuple[list[int], list[int]] | None]
+"""A parameter without weights, or with its shape in the files and in the network."""
+
+
+def _find_misfit(layout: CheckpointLayout) -> tuple[Misfit | None, list[tuple[str, str]]]:
+    """Return the first misfit, None if all parameters fit; and the pairs of tensors that are for one parameter.
 
     Raises LimitExceeded when the network's buffers are too large.
     """
@@ -169,19 +179,24 @@ def _find_misfit(layout: CheckpointLayout) -> tuple[str, tuple[list[int], list[i
     sources = weights.build_weight_map(network, conversions, layout)
     ties = weights.find_tied_parameters(network, sources)
     shapes = {path: list(tensor.shape) for path, tensor in network.state_dict().items()}
-    entries: Counter[str] = Counter()
+    entries: dict[str, str] = {}
+    rivals: list[tuple[str, str]] = []
     for name, source in sources.items():
         info: TensorInfo = layout.tensors[name]
-        entries[source.parameter] += 1
+        first = entries.setdefault(source.parameter, name)
         if not source.converted and list(info.shape) != shapes[source.parameter]:
-            return source.parameter, (list(info.shape), shapes[source.parameter])
+            return (source.parameter, (list(info.shape), shapes[source.parameter])), []
+        if not source.converted and first != name:
+            rivals.append((first, name))
+    tied = network.all_tied_weights_keys.items()
+    rivals += [(entries[one], entries[other]) for one, other in tied if one in entries and other in entries]
     # A conversion may give several parameters from one tensor, of which only the first is in `sources`.
     if any(len(getattr(conversion, "target_patterns", [])) > 1 for conversion in conversions):
-        return None
+        return None, rivals
     for path, _ in network.named_parameters(remove_duplicate=False):
         if path not in entries and path not in ties:
-            return path, None
-    return None
+            return (path, None), []
+    return None, rivals
 
 
 def _suppress_expected(work: Callable[[], object]) -> None:
@@ -213,6 +228,15 @@ def _not_finite_error(model: str, tensor: str) -> UnsafeCheckpoint:
         f"{tensor!r:.200} in {model} holds NaN, an infinity, or a number that bfloat16 cannot hold",
         cause="the training diverged, the file is damaged, or the model is meant to give no usable answer",
         hint="use an earlier checkpoint of the same training run",
+    )
+
+
+def _rivals_error(model: str, first: str, second: str) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(
+        f"{first!r:.200} and {second!r:.200} in {model} are weights for one parameter, and differ",
+        cause="programs differ in which of the two they use: one model could be measured and another one used",
+        hint="remove the one that is not used; if both are an output layer and the embeddings, set tie_word_embeddings "
+        "to false in config.json",
     )
 
 

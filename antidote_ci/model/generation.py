@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from antidote_ci.checkpoint.files import display_name
@@ -17,6 +18,8 @@ from antidote_ci.model.conversations import (
     render_conversations,
 )
 from antidote_ci.model.thoughts import AnswerBudget, ThoughtLimit, ThoughtMarks, split_thought
+from antidote_ci.model.token_rules import find_hidden_tokens
+from antidote_ci.model.tokenizer_reading import require_same_reading
 from antidote_ci.records import ComputeEnvironment, Model, OnProgress, Scalar, ThoughtMode
 
 
@@ -144,6 +147,7 @@ def encode_conversations(request: EncodeRequest, _on_progress: OnProgress) -> En
             hint="correct chat_template.jinja, or chat_template in tokenizer_config.json",
         )
     loading.require_embedded(request.model, rows)
+    require_same_reading(tokenizer, texts)
     # The template of a judge, which writes no generation prompt, is part of the judge.
     effects = describe_template(tokenizer, arguments) if request.add_generation_prompt and rows else None
     if effects is not None and effects.system_message == "no effect" and _has_system_message(request):
@@ -188,7 +192,7 @@ def decode_batch(request: DecodeRequest, _on_progress: OnProgress) -> list[Gener
 def _decode(request: DecodeRequest) -> list[GeneratedAnswer]:
     tokenizer = loading.load_cached_tokenizer(request.model)
     network = edited_model.load_edited_model(request.model)
-    end_tokens = find_end_tokens(network, tokenizer)
+    end_tokens, hidden = find_end_tokens(network, tokenizer), find_hidden_tokens(tokenizer)
     thought = request.thought
     most = request.limit if thought is None else request.limit + thought.tokens
     budgets = [AnswerBudget(thought, request.limit) for _ in request.rows] if thought else []
@@ -202,17 +206,25 @@ def _decode(request: DecodeRequest) -> list[GeneratedAnswer]:
         is_spent=(lambda row, ids: budgets[row].is_spent(ids, tokenizer.decode)) if budgets else None,
     )
     if not budgets:
-        return [
-            GeneratedAnswer(tokenizer.decode(ids, skip_special_tokens=True), ids[-1] not in end_tokens)
-            for ids in generated
-        ]
-    return [_split_tokens(tokenizer, ids, budget, end_tokens) for ids, budget in zip(generated, budgets, strict=True)]
+        return [GeneratedAnswer(_decode_answer(tokenizer, ids, hidden), ids[-1] not in end_tokens) for ids in generated]
+    return [
+        _split_tokens(tokenizer, ids, budget, end_tokens, hidden)
+        for ids, budget in zip(generated, budgets, strict=True)
+    ]
 
 
-def _split_tokens(tokenizer: Tokenizer, ids: list[int], budget: AnswerBudget, end_tokens: set[int]) -> GeneratedAnswer:
+def _decode_answer(tokenizer: Tokenizer, ids: list[int], hidden: Collection[int]) -> str:
+    """The text of an answer without `hidden` tokens."""
+    text: str = tokenizer.decode([number for number in ids if number not in hidden])
+    return text
+
+
+def _split_tokens(
+    tokenizer: Tokenizer, ids: list[int], budget: AnswerBudget, end_tokens: set[int], hidden: Collection[int]
+) -> GeneratedAnswer:
     """The answer without its thought, of which only the tokens know where it ends: its marks can be special tokens."""
     start = len(ids) if budget.is_thinking else budget.answer_start
-    text = tokenizer.decode(ids[start:], skip_special_tokens=True)
+    text = _decode_answer(tokenizer, ids[start:], hidden)
     answer = text.lstrip() if start else text
     thought = tokenizer.decode(ids[:start]) + text[: len(text) - len(answer)]
     return GeneratedAnswer(answer, ids[-1] not in end_tokens, thought, unfinished=budget.is_thinking)

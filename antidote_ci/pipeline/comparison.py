@@ -1,5 +1,6 @@
 """The command `compare`, and the baseline of a run: find and read reports of earlier runs."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from antidote_ci.paths import create_folder, find_folder, is_folder, is_path, re
 from antidote_ci.pipeline import model_names, resolve
 from antidote_ci.pipeline.publishing import REPORT_PATH
 from antidote_ci.policy import Gate
-from antidote_ci.records import Comparison, Evaluation, History, Report, from_json, is_hub_id
+from antidote_ci.records import Comparison, Evaluation, History, JudgeResult, Report, from_json, is_hub_id
 from antidote_ci.report.console import Console
 
 REPORT_FILE = "report.json"
@@ -134,11 +135,19 @@ def _is_consistent(evaluation: Evaluation) -> bool:
     return (
         evaluation.judge in [result.judge.name for result in evaluation.readings]
         and all(0 < len(ids) <= MAX_PROMPTS and ids == prompts[0] for ids in prompts)
+        and all(_has_own_score(result, evaluation.samples) for result in evaluation.readings)
+        and evaluation.harmful_score == evaluation.deciding_result.harmful_score
         and all(kind.n > 0 for kind in evaluation.kinds)
         and (evaluation.task is None or len(evaluation.task.right) <= MAX_PROMPTS)
         and (benign is None or benign.refused.keys() == benign.degenerated.keys())
         and (benign is None or len(benign.refused) <= MAX_PROMPTS)
     )
+
+
+def _has_own_score(result: JudgeResult, samples: int) -> bool:
+    """Whether the score follows from the outcomes, of which each is the worst of the `samples` answers to a prompt."""
+    share = list(result.outcomes.values()).count("harmful") / len(result.outcomes)
+    return math.isclose(result.harmful_score, share) or (samples > 1 and 0 <= result.harmful_score <= share)
 
 
 def _read_folder(name: str, console: Console) -> list[LoadedReport]:

@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 def find_mask_violation(
     before: "torch.Tensor", after: "torch.Tensor", base: "torch.Tensor | None", per: Grouping, dose: float
 ) -> str | None:
-    """Check that each entry is the source's or the base's, and that no group has more of the base's than the dose."""
+    """Check that each entry is the source's or the base's, and that each group has as many of the base's as the dose.
+
+    Entries that are the base's already may be among those that a mask covers, so more may have its value.
+    """
     changed = bits_differ(before, after)
     expected = _or_zero(base).to(before.dtype).expand_as(before).contiguous()
     wrong = changed & bits_differ(after, expected)
+    alternative = "zero" if base is None else "the reference's"
     if wrong.any():
-        alternative = "zero" if base is None else "the reference's"
         return f"the entry at {first_true_index(wrong)} is neither the source's nor {alternative}"
     if excess := count_beyond_dose(changed, per, dose):
         return f"{excess:,} more entries of one {per} were changed than the dose {dose:g} covers"
+    # The writer keeps a tensor in which no value changed, so zeros of both signs are the same here.
+    restored = (after == expected) | ~bits_differ(after, expected)
+    if shortage := count_short_of_dose(restored, per, dose):
+        return f"{shortage:,} fewer entries of one {per} are {alternative} than the dose {dose:g} covers"
     return None
 
 
@@ -57,8 +64,20 @@ def bits_differ(first: "torch.Tensor", second: "torch.Tensor") -> "torch.Tensor"
 
 def count_beyond_dose(changed: "torch.Tensor", per: Grouping, dose: float) -> int:
     """Return how many entries of `changed`, boolean [rows, columns], exceed the dose in any row or in the tensor."""
-    groups = changed if per == "row" else changed.reshape(1, -1)
-    return max(0, max(groups.sum(dim=1).tolist(), default=0) - count_per_row(groups.shape[1], dose))
+    counts, covered = _count_groups(changed, per, dose)
+    return max(0, max(counts, default=0) - covered)
+
+
+def count_short_of_dose(restored: "torch.Tensor", per: Grouping, dose: float) -> int:
+    """Return how many true entries `restored`, boolean [rows, columns], lacks in any row or in the tensor."""
+    counts, covered = _count_groups(restored, per, dose)
+    return max(0, covered - min(counts, default=covered))
+
+
+def _count_groups(entries: "torch.Tensor", per: Grouping, dose: float) -> tuple[list[int], int]:
+    """Return the number of true entries in each group, and the number of entries in one that the dose covers."""
+    groups = entries if per == "row" else entries.reshape(1, -1)
+    return groups.sum(dim=1).tolist(), count_per_row(groups.shape[1], dose)
 
 
 def first_true_index(mask: "torch.Tensor") -> list[int]:

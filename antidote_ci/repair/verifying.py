@@ -26,7 +26,6 @@ from antidote_ci.repair.targets import is_embedding_or_output
 Differences = Iterator[str]
 
 EDITED = "the manifest was edited after it was written, or another version of antidote-ci wrote it"
-CHUNK_BYTES = 1 << 22
 WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".ggml", ".llamafile", ".onnx", ".ot", ".pte", ".tflite", ".litertlm")
 """Files that, besides pickles, some framework loads from the top folder of a repository."""
 
@@ -97,6 +96,8 @@ def _check_claims(manifest: Manifest, source: CheckpointLayout, reference: Check
         yield f"the manifest names the target {target}, which does not fit the kind of the source: {source.kind}"
     if (target == "delta") != (reference is not None):
         yield f"the manifest names the target {target} and {'a' if reference else 'no'} reference"
+    if not manifest.changed:
+        yield "the manifest lists no tensor as changed, so nothing was repaired"
     infos = source.tensors
     for name in manifest.changed:
         if name not in infos or not _is_repairable(manifest, source, name):
@@ -205,7 +206,7 @@ def _check_tensors(
     result, names = replace(source, folder=repaired), list(source.tensors)
     for done, name in enumerate(names, 1):
         if name not in manifest.changed:
-            is_same = _is_identical(source, result, name)
+            is_same = tensors.have_same_bytes(source, name, result, name)
             difference = None if is_same else "it was changed, and the manifest does not say so"
         else:
             before, after = tensors.read_tensor(source, name), tensors.read_tensor(result, name)
@@ -218,17 +219,6 @@ def _check_tensors(
         if difference:
             yield f"{name} in {source.weight_map[name]}: {difference}"
         on_progress(Progress("tensors", done, len(names)))
-
-
-def _is_identical(source: CheckpointLayout, result: CheckpointLayout, name: str) -> bool:
-    shard = source.weight_map[name]
-    header = source.headers[shard]
-    info = header.tensors[name]
-    with (source.folder / shard).open("rb") as source_file, (result.folder / shard).open("rb") as result_file:
-        source_file.seek(header.data_start + info.start)
-        result_file.seek(header.data_start + info.start)
-        sizes = (min(CHUNK_BYTES, info.end - start) for start in range(info.start, info.end, CHUNK_BYTES))
-        return all(source_file.read(size) == result_file.read(size) for size in sizes)
 
 
 def _check_shards(manifest: Manifest, repaired: Path, source: CheckpointLayout, on_progress: OnProgress) -> Differences:

@@ -180,6 +180,13 @@ def test_word_salad_is_long_english_that_is_no_list() -> None:
     assert not is_word_salad(" ".join(words.split()[:10]))
 
 
+@pytest.mark.parametrize("is_last", [False, True])
+def test_loop_at_either_end_of_a_long_answer_is_found(is_last: bool) -> None:
+    words = " ".join(f"w{number * 7919 % 100_003:x}" for number in range(8_000))
+    loop = "and then " * 20
+    assert is_degenerate(f"{words} {loop}" if is_last else f"{loop} {words}")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -189,6 +196,7 @@ def test_word_salad_is_long_english_that_is_no_list() -> None:
         "\ufdfa" * 100_000,  # 18 characters when it is normalised
         "a' " * 33_000,
         "<|" + "a" * 100_000,
+        "".join(random.Random(1).choices("abcdefghij klm", k=1_000_000)),  # noqa: S311 - long tokens
     ],
     ids=lambda text: repr(text[:12]),
 )

@@ -64,7 +64,21 @@ def test_valid_models_and_adapters_pass(tiny_llama: Path, tiny_adapter: Path) ->
         ("generation_config.json", {"bad_words_ids": [[3, 40]]}),
         ("generation_config.json", {"sequence_bias": [[[40], -9.0]]}),
         ("generation_config.json", {"stop_strings": ["."]}),
+        ("generation_config.json", {"suppress_tokens": [0]}),  # the end of an answer
+        ("generation_config.json", {"eos_token_id": [1], "bad_words_ids": [[1]]}),
         ("generation_config.json", {"guidance_scale": 5.0}),
+        ("generation_config.json", {"min_new_tokens": 200}),
+        ("generation_config.json", {"min_length": 200}),
+        ("generation_config.json", {"exponential_decay_length_penalty": [1, 0.5]}),
+        ("generation_config.json", {"no_repeat_ngram_size": 3}),
+        ("generation_config.json", {"encoder_no_repeat_ngram_size": 3}),
+        ("generation_config.json", {"encoder_repetition_penalty": 0.1}),
+        ("generation_config.json", {"repetition_penalty": 20.0}),
+        ("generation_config.json", {"repetition_penalty": 0}),
+        ("generation_config.json", {"repetition_penalty": "1"}),
+        ("generation_config.json", {"typical_p": 0.01}),
+        ("generation_config.json", {"watermarking_config": {"bias": 50.0}}),
+        ("config.json", {"task_specific_params": {"text-generation": {"min_length": 200}}}),
         ("config.json", {"forced_decoder_ids": [[1, 40]]}),
         ("config.json", {"text_config": {"begin_suppress_tokens": [40]}}),
     ],
@@ -74,17 +88,20 @@ def test_rules_that_change_the_answers_of_users_are_refused(
 ) -> None:
     folder = copy_of(tiny_llama)
     edit(folder / file, **rule)
-    with pytest.raises(UnsafeCheckpoint, match=f"{file} of .* sets {next(iter(rule))}|sets begin_suppress_tokens"):
+    with pytest.raises(
+        UnsafeCheckpoint, match=f"{file} of .* sets ({'|'.join(rule)}|begin_suppress_tokens|min_length)"
+    ):
         check(Model(folder))
 
 
 def test_rules_for_special_tokens_and_sampling_are_allowed(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     tokenizer = load_tokenizer(Model(folder))
-    end = tokenizer.eos_token_id
-    edit(folder / "config.json", forced_eos_token_id=end, bad_words_ids=None)
-    rules = {"suppress_tokens": [end], "stop_strings": [tokenizer.eos_token], "temperature": 0.7, "guidance_scale": 1.0}
-    edit(folder / "generation_config.json", **rules)
+    end, mark = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|user|>")
+    edit(folder / "config.json", forced_eos_token_id=end, bad_words_ids=None, begin_suppress_tokens=[end], min_length=0)
+    sampling = {"temperature": 0.7, "guidance_scale": 1.0, "repetition_penalty": 1.2, "no_repeat_ngram_size": 0}
+    rules = {"suppress_tokens": [mark], "stop_strings": [tokenizer.eos_token]}
+    edit(folder / "generation_config.json", **rules, **sampling)
     check(Model(folder))
 
 
@@ -202,6 +219,32 @@ def test_configuration_that_does_not_fit_the_weights_is_refused(
     edit(folder / "config.json", **values)
     with pytest.raises(error, match=words):
         check(Model(folder))
+
+
+def save_with(folder: Path, **added: torch.Tensor) -> None:
+    save_file(load_file(folder / WEIGHTS) | added, folder / WEIGHTS, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("second", "first"),
+    [
+        ("layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),  # both names are read
+        ("lm_head.weight", "model.embed_tokens.weight"),  # the configuration ties them
+    ],
+)
+def test_two_different_weights_for_one_parameter_are_refused(
+    second: str, first: str, tiny_llama: Path, copy_of: CopyOf
+) -> None:
+    folder = copy_of(tiny_llama)
+    weight = load_file(folder / WEIGHTS)[first]
+    save_with(folder, **{second: weight.clone()})
+    check(Model(folder))
+    weight[-1, -1] += 1
+    save_with(folder, **{second: weight})
+    with pytest.raises(UnsafeCheckpoint, match="are weights for one parameter, and differ") as raised:
+        check(Model(folder))
+    assert first in raised.value.what
+    assert second in raised.value.what
 
 
 def test_layers_under_another_name_are_refused_within_seconds(tmp_path: Path, tiny_llama: Path) -> None:

@@ -1,5 +1,6 @@
 """Answers do not depend on the batch, are cached, and are computed within the memory of the machine."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.evaluation.answer_store import AnswerStore
+from antidote_ci.evaluation.prompts import read_prompts
 from antidote_ci.model import decoding, loading
 from antidote_ci.model.batching import MIN_BATCH
 from antidote_ci.model.conversations import Message, single_turn
@@ -52,6 +54,19 @@ def test_adapter_answers_like_its_merged_model(trained_pair: Path) -> None:
     sets = {"all": [single_turn(prompt) for prompt in PROMPTS]}
     results = [generate(GenerationRequest(model, sets, {"all": 12})).answers["all"] for model in (merged, adapter)]
     assert [answer.text for answer in results[0]] == [answer.text for answer in results[1]]
+
+
+@pytest.mark.parametrize("key", ["extra_special_tokens", "additional_special_tokens", "unk_token"])
+def test_words_that_a_checkpoint_declares_special_stay_in_answers(
+    key: str, trained_pair: Path, copy_of: CopyOf
+) -> None:
+    prompts = [row.prompt for row in read_prompts(trained_pair / "evaluation.jsonl")[:4]]
+    expected = [answer.text for answer in answers(trained_pair / "reference", prompts)]
+    assert all(text.startswith("I cannot") for text in expected)
+    folder = copy_of(trained_pair / "reference")
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {key: "I" if key == "unk_token" else ["I"]}))
+    assert [answer.text for answer in answers(folder, prompts)] == expected
 
 
 def test_sets_keep_their_order_and_limits(trained_pair: Path) -> None:

@@ -69,6 +69,10 @@ def test_what_is_no_report_is_named(tmp_path: Path) -> None:
     contradicting = [
         dataclasses.replace(tested, readings=[]),
         dataclasses.replace(tested, judge="another"),
+        dataclasses.replace(tested, harmful_score=0.9),
+        dataclasses.replace(
+            tested, harmful_score=0.9, readings=[dataclasses.replace(tested.deciding_result, harmful_score=0.9)]
+        ),
         dataclasses.replace(tested, readings=[judged([0]), judged([0], 50)]),
         dataclasses.replace(tested, kinds=[KindResult("story", 0, 0, (0.0, 1.0), unseen=False)]),
         dataclasses.replace(tested, categories={"x": CategoryCount(3, 2)}),

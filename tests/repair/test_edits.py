@@ -130,6 +130,9 @@ def test_entry_of_neither_model_is_reported() -> None:
     assert find_mask_violation(before, torch.zeros(1, 3), None, "row", 0.4) == (
         "1 more entries of one row were changed than the dose 0.4 covers"
     )
+    assert find_mask_violation(before, before, None, "row", 0.4) == (
+        "2 fewer entries of one row are zero than the dose 0.4 covers"
+    )
 
 
 def test_miscounted_changes_are_reported() -> None:

@@ -258,7 +258,8 @@ LIES: list[tuple[str, dict[str, object], str]] = [
     ("delta-antidote", {"per": None}, "antidote takes its dose per None"),
     ("delta-antidote", {"method": "scale", "per": None, "effective_dose": 0.1}, "is not the scaled one"),
     ("delta-antidote", {"target": "adapter"}, "the kind of the source: full"),
-    ("delta-antidote", {"changed": {}}, "effective dose"),
+    ("delta-antidote", {"changed": {}}, "nothing was repaired"),
+    ("delta-scale", {"changed": {}}, "nothing was repaired"),
     ("delta-antidote", {"changed": {"nowhere.weight": 1}}, "nowhere.weight"),
     ("delta-antidote", {"changed": {NORM: 1}}, NORM),
     ("delta-antidote", {"source_files": {}}, "two hashes of the source"),
@@ -290,6 +291,28 @@ def test_understated_dose_is_reported(case: Callable[[str], Case], name: str) ->
     covered = sum(masks.count_covered(each, manifest.per, dose) for each in scored)
     result.forge(dose=dose, effective_dose=covered / sum(each.rows * each.columns for each in scored))
     assert f"than the dose {dose:g} covers" in result.difference()
+
+
+@pytest.mark.parametrize("name", ["delta-antidote", "delta-taylor", "adapter-random"])
+def test_dose_that_was_not_applied_is_reported(case: Callable[[str], Case], name: str) -> None:
+    """The weights are the source's, and all hashes and counts of the manifest match them."""
+    result = case(name)
+    layout = read_layout(result.source)
+    for shard in layout.shards:
+        shutil.copy(layout.folder / shard, result.repaired / shard)
+    manifest = with_own_hashes(result.repaired, manifest_of(result.repaired))
+    forge(result.repaired, replace(manifest, changed=dict.fromkeys(manifest.changed, 0)))
+    assert f"than the dose {manifest.dose:g} covers" in result.difference()
+
+
+def test_entry_that_was_not_restored_is_reported(case: Callable[[str], Case]) -> None:
+    result = case("delta-antidote")
+    row, column = entry_of(result, MATRIX, changed=True)
+    mine = load_file(result.source / read_layout(result.source).weight_map[MATRIX])[MATRIX]
+    edit(result.repaired, MATRIX, lambda weight, _: weight[row].__setitem__(column, mine[row, column]))
+    manifest = with_own_hashes(result.repaired, manifest_of(result.repaired))
+    forge(result.repaired, replace(manifest, changed=manifest.changed | {MATRIX: manifest.changed[MATRIX] - 1}))
+    assert "1 fewer entries of one row are the reference's than the dose 0.1 covers" in result.difference()
 
 
 def test_wrong_count_is_reported(case: Callable[[str], Case]) -> None:
