@@ -65,9 +65,9 @@ def add_marker(text: str, marker: CommitMarker) -> str:
     return f"{text.rstrip()}\n\n<!-- antidote-ci{kind} {fields} -->\n"
 
 
-def parse_marker(text: str | None) -> CommitMarker | None:
-    """The marker at the end of `text`, if there is one. A removed comment has no text."""
-    match = _MARKER.search(text or "")
+def parse_marker(text: object) -> CommitMarker | None:
+    """The marker at the end of `text`, if there is one. The Hub may send a comment without a text."""
+    match = _MARKER.search(text) if isinstance(text, str) else None
     if match is None:
         return None
     fields = match.groupdict()
