@@ -1,5 +1,6 @@
 """Total time limits of HTTP requests, against peers on loopback that never stop sending."""
 
+import gzip
 import socket
 import ssl
 import threading
@@ -121,6 +122,48 @@ def test_redirects_share_the_limit() -> None:
         pytest.raises(httpx2.TimeoutException),
     ):
         client.get(f"http://{address}/")
+
+
+@pytest.mark.parametrize("status", ["200 OK", "307 Temporary Redirect\r\nLocation: /", "500 Error"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_body_that_is_not_streamed_has_a_limit(status: str, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also compressed, and where the client reads the body of an answer that its caller streams."""
+    monkeypatch.setattr(http_limits, "MAX_BODY_BYTES", 100_000)
+    body, encoding = b" " * 1_000_000, ""
+    if packed:
+        body, encoding = gzip.compress(gzip.compress(body)), "Content-Encoding: gzip, gzip\r\n"
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(f"HTTP/1.1 {status}\r\n{encoding}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    with serve(answer) as address, create_client(5, timeout=10, follow_redirects=True) as client:
+        with pytest.raises(httpx2.DecodingError, match="more than 100,000 bytes"):
+            client.get(f"http://{address}/")
+        if status == "200 OK":
+            with client.stream("GET", f"http://{address}/") as response:
+                assert sum(map(len, response.iter_bytes())) == 1_000_000
+        else:
+            with (
+                pytest.raises(httpx2.DecodingError, match="more than 100,000 bytes"),
+                client.stream("GET", f"http://{address}/") as response,
+            ):
+                response.read()
+
+
+def test_cookies_are_not_sent_back() -> None:
+    """A server could make every later request longer."""
+    received = []
+
+    def answer(connection: socket.socket) -> None:
+        for _ in range(2):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
+            received.append(connection.recv(10_000))
+
+    with serve(answer) as address, create_client(5) as client:
+        for _ in range(2):
+            assert client.get(f"http://{address}/").status_code == 200
+    assert b"GET / " in received[0]
+    assert b"cookie" not in received[0].lower()
 
 
 def test_a_download_needs_a_minimum_rate(monkeypatch: pytest.MonkeyPatch) -> None:

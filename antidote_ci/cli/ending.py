@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import typer
 
-from antidote_ci import records
+from antidote_ci import http_limits, records
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, Terminated
 from antidote_ci.report.console import Console, Verbosity, discard_output, log_to_console, write_stdout
 
@@ -36,6 +36,7 @@ def handle_exit(after_signal: str = "no partial results are left") -> Iterator[C
     console = Console(VERBOSITY.get())
 
     def end(number: int, _frame: FrameType | None) -> None:
+        http_limits.interrupt_transfers()
         console.ending = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
         raise console.ending
 

@@ -287,9 +287,11 @@ def _send_request(
             # The other form of this header is a date; servers rarely send it.
             value = response.headers.get("retry-after", "")
             pause = float(value) if value.isascii() and value.isdigit() else None
-        if attempt + 1 < attempts:
-            jitter = random.SystemRandom().uniform(0, 0.5 * 2**attempt)
-            time.sleep(min(MAX_PAUSE, jitter if pause is None else pause + jitter / 4))
+        jitter = random.SystemRandom().uniform(0, 0.5 * 2**attempt)
+        pause = min(MAX_PAUSE, jitter if pause is None else pause + jitter / 4)
+        if attempt + 1 == attempts or time.monotonic() + pause > deadline:
+            break
+        time.sleep(pause)
     raise failure
 
 
@@ -339,6 +341,8 @@ def _parse_answer(response: object, address: str) -> GeneratedAnswer:
     # The thought, where the server separates it: vLLM renamed the first of these fields to the second.
     thoughts = [message.get(name) for name in ("reasoning_content", "reasoning")]
     thought = next((thought for thought in thoughts if isinstance(thought, str) and thought.strip()), "")
+    # Half of a surrogate pair cannot be encoded: not for a judge, nor in a file.
+    text, thought = (value.encode("utf-8", "replace").decode() for value in (text, thought))
     return GeneratedAnswer(text, is_cut, thought, unfinished=bool(thought) and not text.strip())
 
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
-from antidote_ci.hub.client import configure_client, create_api, has_answered, printable_endpoint
+from antidote_ci.hub.client import (
+    configure_client,
+    count_answers,
+    create_api,
+    has_answered,
+    parse_answer,
+    printable_endpoint,
+)
 from antidote_ci.hub.client_internals import forget_exchanged
 from antidote_ci.hub.error_table import Purpose
 from antidote_ci.hub.errors import UNAUTHORIZED, is_unauthorized, retry_delay, to_antidote_error, translate_errors
@@ -97,8 +104,12 @@ class HubAccess:
             ours = isinstance(error, AntidoteError)
             return str(error if ours else to_antidote_error(error, identifier, self.token, self.purpose))
 
+        def attempt_counted() -> Answer:
+            count_answers()
+            return attempt()
+
         with translate_errors(identifier, self.token, self.purpose):
-            return self.retry_policy.call(attempt, retry_delay, describe, has_answered)
+            return self.retry_policy.call(attempt_counted, retry_delay, describe, has_answered)
 
 
 def read_access(environ: Mapping[str, str]) -> HubAccess:
@@ -184,25 +195,12 @@ def read_account(access: HubAccess, identifier: str) -> HubAccount:
     """The account of the token, for a request about `identifier`. Raises InfrastructureError for a read-only token."""
     if access.is_workflow:
         return HubAccount(WORKFLOW, ())
-    answer = access.request(identifier, _read_whoami)
-    name = str(answer["name"])
-    if answer.get("auth", {}).get("accessToken", {}).get("role") == "read":
-        raise InfrastructureError(
-            f"the token of {name} is read-only",
-            cause="publishing creates a commit",
-            hint="create a token with write access, and set it as HF_WRITE_TOKEN",
-        )
-    organisations = [
-        str(organisation["name"])
-        for organisation in answer.get("orgs", [])
-        if organisation.get("roleInOrg", "write") in WRITING_ROLES
-    ]
-    return HubAccount(name, (name, *organisations))
+    return access.request(identifier, _read_account)
 
 
 def read_name(access: HubAccess, identifier: str) -> str:
     """The name of the account of the token, with any rights, for a request about `identifier`."""
-    return WORKFLOW if access.is_workflow else str(access.request(identifier, _read_whoami)["name"])
+    return WORKFLOW if access.is_workflow else str(access.request(identifier, read_whoami)["name"])
 
 
 def require_hub(client: "HfApi") -> None:
@@ -219,7 +217,27 @@ def require_hub(client: "HfApi") -> None:
         )
 
 
-def _read_whoami(client: "HfApi") -> dict[str, Any]:
+def _read_account(client: "HfApi") -> HubAccount:
+    answer = read_whoami(client)
+    name = str(answer["name"])
+    with parse_answer():
+        role = answer.get("auth", {}).get("accessToken", {}).get("role")
+        organisations = [
+            str(organisation["name"])
+            for organisation in answer.get("orgs", [])
+            if organisation.get("roleInOrg", "write") in WRITING_ROLES
+        ]
+    if role == "read":
+        raise InfrastructureError(
+            f"the token of {name} is read-only",
+            cause="publishing creates a commit",
+            hint="create a token with write access, and set it as HF_WRITE_TOKEN",
+        )
+    return HubAccount(name, (name, *organisations))
+
+
+def read_whoami(client: "HfApi") -> dict[str, Any]:
+    """The Hub's description of the account of the token, which has a name."""
     answer = client.whoami(cache=True)
     if not isinstance(answer, dict) or not isinstance(answer.get("name"), str):
         raise InfrastructureError(

@@ -83,9 +83,10 @@ def fetch_file(
 ) -> Path:
     """The cached file, downloaded if necessary, with its size and hash checked. `on_bytes` counts received bytes.
 
-    Raises DigestMismatch, and removes the file, when it is not the file that the Hub describes.
+    Raises DigestMismatch, and removes the file, when it is not the file that the Hub describes, and as soon as it is
+    longer.
     """
-    bars = progress_bar_class(on_bytes)
+    bars = progress_bar_class(limit_bytes(identifier, file, on_bytes))
     path = Path(client.hf_hub_download(identifier, file.path, repo_type=kind, revision=revision, tqdm_class=bars))
     if path.stat().st_size != file.size or not has_digest(path, file.digest):
         blob = path.resolve()
@@ -97,6 +98,29 @@ def fetch_file(
             hint=f"delete {blob}, then {rerun}" if blob.exists() else rerun,
         )
     return path
+
+
+def limit_bytes(
+    identifier: str, file: RemoteFile, on_bytes: Callable[[int], None] = lambda _: None
+) -> Callable[[int], None]:
+    """`on_bytes`, raising DigestMismatch when more bytes than those of the file arrive: they would fill the disk.
+
+    A bar of the client may also count one file.
+    """
+    left = file.size + 1
+
+    def count(size: int) -> None:
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise DigestMismatch(
+                f"{file.path} of {identifier} has more than the {file.size:,} bytes that the Hub names",
+                cause="a broken transfer or mirror",
+                hint="run the same command again",
+            )
+        on_bytes(size)
+
+    return count
 
 
 def snapshot_folder(file: Path, path: str) -> Path:

@@ -11,9 +11,11 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from functools import cache
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -29,6 +31,8 @@ REQUEST_SECONDS = 300.0
 """How long one request waits for the Hub in total, redirects included. The body of a download is not part of it."""
 INFO_SECONDS = 30.0
 """The timeout for the description of a repository. The client sets none."""
+MAX_ANSWERS = 5_000
+"""For one call in one thread: pages of a list, or single discussions. A Hub could name a next page for ever."""
 MAX_CLIENT_WAIT = 8.0
 """The longest pause of the client between two of its own attempts, unless the Hub asks for a longer one."""
 MAX_REQUESTED_WAIT = 1e9
@@ -54,10 +58,14 @@ USED_TOKENS: set[str] = set()
 """Tokens that this process has sent. A token exchanged for an identity is in no environment variable."""
 CHECKED_HEADERS = ("X-Repo-Commit", "X-Linked-ETag", "ETag")
 """Response headers that the client uses as names of folders and files."""
+RESOLVED_COMMIT = re.compile(r"/resolve/([0-9a-f]{40})/")
+"""The commit in the address of a file."""
 HASH = re.compile(r'(W/)?"?[0-9a-f]{40}([0-9a-f]{24})?"?')
 REDACTED = "[token]"
 WITHHELD = "[withheld: contains part of a token]"
 _CONFIGURATION_LOCK = threading.Lock()
+_ANSWERS: ContextVar[Iterator[int] | None] = ContextVar("answers", default=None)
+"""Counts the answers of a call."""
 _ANSWERED: set[tuple[str, int | None]] = set()
 """Host and port of the servers that have answered this process."""
 
@@ -96,6 +104,17 @@ def create_api(token: str | None) -> "HfApi":
     return HfApi(endpoint=read_endpoint(), token=token or False, library_name="antidote-ci")
 
 
+@contextmanager
+def parse_answer() -> Iterator[None]:
+    """Raise the error of a server that is not a Hub when a value in the block has another type than the Hub sends."""
+    try:
+        yield
+    except json.JSONDecodeError:
+        raise
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise json.JSONDecodeError(f"it has another form: {type(error).__name__}", "", 0) from None
+
+
 def fetch_model_info(
     client: "HfApi", identifier: str, revision: str | None = None, *, files: bool = False, security: bool = False
 ) -> "ModelInfo":
@@ -115,11 +134,10 @@ def fetch_model_info(
         timeout=INFO_SECONDS,
     )
     hf_raise_for_status(response)
-    info: Any = None
-    with suppress(RecursionError):
+    with parse_answer():
         info = response.json()
-    if not isinstance(info, dict):
-        raise json.JSONDecodeError("it is not an object", response.text, 0)
+        if not isinstance(info, dict):
+            raise TypeError("it is not an object")
     card = info.get("cardData")
     info["cardData"] = {"license": card.get("license")} if isinstance(card, dict) else None
     for unused in ("self", "evalResults"):
@@ -141,11 +159,11 @@ def fetch_commit_message(client: "HfApi", identifier: str, commit: str) -> str:
         timeout=INFO_SECONDS,
     )
     hf_raise_for_status(response)
-    commits: Any = response.json()
-    first = commits[0] if isinstance(commits, list) and commits else None
-    if not isinstance(first, dict) or first.get("id") != commit:
-        raise json.JSONDecodeError("it is not the history of the commit", response.text, 0)
-    return str(first.get("message") or "")
+    with parse_answer():
+        first = response.json()[0]
+        if first["id"] != commit:
+            raise ValueError("it is not the history of the commit")
+        return str(first.get("message") or "")
 
 
 def configure_client() -> None:
@@ -175,22 +193,23 @@ def _configure_once() -> None:
 
 
 def requested_wait(headers: Mapping[str, str]) -> float:
-    """The seconds to wait before the next request, from `RateLimit` or else `Retry-After`; 0 without either.
+    """The seconds to wait before the next request: the longer of `RateLimit` and `Retry-After`; 0 without either.
+
+    The client obeys `Retry-After` after some answers, and `RateLimit` after others.
 
     https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3, https://huggingface.co/docs/hub/rate-limits
     """
     from huggingface_hub.utils import parse_ratelimit_headers
 
-    text = headers.get("Retry-After", "").strip()
-    try:
+    waits = [0.0]
+    with suppress(ValueError):
         limit = parse_ratelimit_headers(headers)
         if limit is not None and limit.remaining == 0:
-            return min(float(limit.reset_in_seconds), MAX_REQUESTED_WAIT)
-        if text.isdigit():
-            return min(float(text), MAX_REQUESTED_WAIT)
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return 0.0
+            waits.append(limit.reset_in_seconds)
+    text = headers.get("Retry-After", "").strip()
+    with suppress(ValueError, OverflowError):
+        waits.append(float(text) if text.isdigit() else parsedate_to_datetime(text).timestamp() - time.time())
+    return float(min(max(waits), MAX_REQUESTED_WAIT))
 
 
 def redact_secrets(text: str, token: str | None) -> str:
@@ -205,6 +224,12 @@ def redact_secrets(text: str, token: str | None) -> str:
     text = TOKEN.sub(REDACTED, text)
     unwrapped = "".join(text.split())
     return WITHHELD if any(piece in unwrapped for secret in secrets for piece in _secret_pieces(secret)) else text
+
+
+def to_safe_line(text: str, token: str | None) -> str:
+    """`text` on one line, without control characters and secrets: it must not look like a line of this program."""
+    printable = "".join(character if character.isprintable() else " " for character in redact_secrets(text, token))
+    return redact_secrets(" ".join(printable.split()), token)
 
 
 def _environment_secrets() -> Iterator[str]:
@@ -239,19 +264,35 @@ def _set_timeout(request: "httpx2.Request") -> None:
     request.extensions["timeout"] = {**TIMEOUTS, **own}
 
 
+def count_answers() -> None:
+    """Begin a call: after MAX_ANSWERS further answers to GET in this thread, DecodingError is raised."""
+    _ANSWERS.set(count(1))
+
+
 def _note_answer(response: "httpx2.Response") -> None:
+    import httpx2
+
     _ANSWERED.add((response.request.url.host, response.request.url.port))
+    answers = _ANSWERS.get()
+    # An upload has a request for each part of a file.
+    if answers is not None and response.request.method == "GET" and next(answers) > MAX_ANSWERS:
+        raise httpx2.DecodingError(f"more than {MAX_ANSWERS:,} answers to one call", request=response.request)
 
 
 def _drop_invalid_headers(response: "httpx2.Response") -> None:
-    """Remove CHECKED_HEADERS that are not hashes: the client handles missing headers.
+    """Remove CHECKED_HEADERS that are not hashes, and another commit than the requested one: the client would store
+    the file under it, also for later runs. The client handles missing headers.
 
     Responses without a commit are left alone. The parts of an upload have ETags of another form.
     """
-    if CHECKED_HEADERS[0] in response.headers:
-        for name in CHECKED_HEADERS:
-            if name in response.headers and not HASH.fullmatch(response.headers[name]):
-                del response.headers[name]
+    if (commit := response.headers.get(CHECKED_HEADERS[0])) is None:
+        return
+    for name in CHECKED_HEADERS:
+        if name in response.headers and not HASH.fullmatch(response.headers[name]):
+            del response.headers[name]
+    requested = RESOLVED_COMMIT.search(response.request.url.path)
+    if requested is not None and commit != requested[1]:
+        response.headers.pop(CHECKED_HEADERS[0], None)
 
 
 def _raise_on_wait(response: "httpx2.Response") -> None:
@@ -263,6 +304,10 @@ def _raise_on_wait(response: "httpx2.Response") -> None:
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
-    """Redact a log record of the client. False, which drops the record, if its text is withheld."""
-    record.msg, record.args = redact_secrets(" ".join(record.getMessage().split()), None), None
-    return record.msg != WITHHELD
+    """Redact a log record of the client. False, which drops the record, if its text is withheld.
+
+    The Hub chooses some texts (X-HF-Warning), which must not look like a line of this program or a workflow command.
+    """
+    text = http_limits.QUERY.sub(r"\1", to_safe_line(record.getMessage(), None))
+    record.msg, record.args = f"huggingface_hub: {text}", None
+    return text != WITHHELD

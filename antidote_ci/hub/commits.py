@@ -15,8 +15,8 @@ from antidote_ci.checkpoint.files import is_report_file, sha256_file
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub import cache
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.client import fetch_commit_message, fetch_model_info
-from antidote_ci.hub.remote import SHA256_DIGITS, RemoteFile, parse_commit, parse_file
+from antidote_ci.hub.client import fetch_commit_message, fetch_model_info, parse_answer
+from antidote_ci.hub.remote import NAME, SHA256_DIGITS, RemoteFile, parse_commit, parse_file
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -65,9 +65,9 @@ def add_marker(text: str, marker: CommitMarker) -> str:
     return f"{text.rstrip()}\n\n<!-- antidote-ci{kind} {fields} -->\n"
 
 
-def parse_marker(text: str) -> CommitMarker | None:
-    """The marker at the end of `text`, if there is one."""
-    match = _MARKER.search(text)
+def parse_marker(text: object) -> CommitMarker | None:
+    """The marker at the end of `text`, if there is one. The Hub may send a comment without a text."""
+    match = _MARKER.search(text) if isinstance(text, str) else None
     if match is None:
         return None
     fields = match.groupdict()
@@ -173,7 +173,11 @@ def list_heads(access: HubAccess, name: str) -> dict[str, str]:
 
     def read(client: "HfApi") -> dict[str, str]:
         models = client.list_models(author=owner, expand=["sha"]) if rest == "*" else [fetch_model_info(client, name)]
-        return {model.id: parse_commit(name, model.sha) for model in models if model.sha is not None}
+        with parse_answer():
+            heads = {model.id: parse_commit(name, model.sha) for model in models if model.sha is not None}
+            if not all(map(NAME.fullmatch, heads)):
+                raise ValueError("a name")
+        return heads
 
     return access.request(name, read)
 

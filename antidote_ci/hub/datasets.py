@@ -122,7 +122,7 @@ def _download(
 ) -> FetchedDataset:
     name = f"datasets/{repository}"
     info = client.dataset_info(repository, revision=revision, files_metadata=True, timeout=INFO_SECONDS)
-    commit = parse_commit(name, info.sha)
+    commit = parse_commit(name, info.sha, revision)
     # The Hub describes a gated repository to every account, and refuses only its files.
     if info.gated:
         client.auth_check(repository, repo_type="dataset")

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub import error_table
-from antidote_ci.hub.client import printable_endpoint, redact_secrets, requested_wait
+from antidote_ci.hub.client import printable_endpoint, redact_secrets, requested_wait, to_safe_line
 from antidote_ci.hub.error_table import HubErrorMeaning, Purpose
 
 WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -63,13 +63,13 @@ def to_antidote_error(
         return None
     names = {"it": identifier, "hub": printable_endpoint(), "status": diagnosis.status}
     terms = {name: text.format(**names) for name, text in asdict(error_table.PURPOSE_TERMS[purpose]).items()}
-    meaning, detail = diagnosis.meaning, _to_safe_line(diagnosis.detail[:MAX_READ], token)
+    meaning, detail = diagnosis.meaning, to_safe_line(diagnosis.detail[:MAX_READ], token)
     detail = detail if len(detail) <= MAX_SHOWN else f"{detail[:MAX_SHOWN]} ..."
     # RetryPolicy adds a note with the number of attempts.
     details = "; ".join(filter(None, (detail, *getattr(error, "__notes__", ()))))
     what, cause, hint = (text.format(**names, **terms) for text in (meaning.what, meaning.cause, meaning.hint))
     cause += f" ({details})" if details else ""
-    what, cause, hint = (_to_safe_line(text, token) for text in (what, cause, hint))
+    what, cause, hint = (to_safe_line(text, token) for text in (what, cause, hint))
     return meaning.error(what, cause=cause, hint=hint, passing=meaning.transient)
 
 
@@ -238,9 +238,3 @@ def _storage_status(error: Exception) -> int | None:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _to_safe_line(text: str, token: str | None) -> str:
-    """`text` on one line, without control characters and secrets: it must not look like a line of this program."""
-    printable = "".join(character if character.isprintable() else " " for character in redact_secrets(text, token))
-    return redact_secrets(" ".join(printable.split()), token)

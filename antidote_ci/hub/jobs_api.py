@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.client import printable_endpoint
+from antidote_ci.hub.client import parse_answer, printable_endpoint
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobHardwareInfo, JobInfo
@@ -211,6 +211,7 @@ def _find_labelled(
     return [job for job in jobs if stages is None or job.stage in stages]
 
 
+@parse_answer()
 def to_job(info: "JobInfo") -> Job:
     """The Hub's description of a Job. Older ones that have ended may lack all times."""
     started, finished = info.started_at, info.finished_at
@@ -230,11 +231,15 @@ def to_job(info: "JobInfo") -> Job:
     )
 
 
+@parse_answer()
 def to_hardware(info: "JobHardwareInfo") -> Hardware:
     """The Hub's description of a flavor in numbers."""
     amount, accelerator = SIZE_PATTERN.match(info.cpu), info.accelerator
     has_gpu = accelerator is not None and (accelerator.type, accelerator.manufacturer.lower()) == NVIDIA_GPU
     # The Hub names the memory of all GPUs together.
+    dollars = info.unit_cost_usd / HOURS_PER_UNIT.get(info.unit_label, HOURS_PER_UNIT["minute"])
+    if not 0 <= dollars < float("inf"):
+        raise ValueError("the price")
     gpus = max(1, int(accelerator.quantity)) if accelerator is not None and has_gpu else 1
     return Hardware(
         name=info.name,
@@ -243,7 +248,7 @@ def to_hardware(info: "JobHardwareInfo") -> Hardware:
         memory=_parse_bytes(info.ram),
         gpu_memory=_parse_bytes(accelerator.vram) // gpus if accelerator is not None and has_gpu else None,
         gpus=gpus,
-        dollars=info.unit_cost_usd / HOURS_PER_UNIT.get(info.unit_label, HOURS_PER_UNIT["minute"]),
+        dollars=dollars,
     )
 
 

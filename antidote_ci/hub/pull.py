@@ -195,7 +195,7 @@ def _resolve_once(client: "HfApi", identifier: str, revision: str | None) -> Rem
     # The Hub describes a gated repository to every account, and refuses only its files.
     if info.gated:
         client.auth_check(identifier)
-    return parse_repository(identifier, info)
+    return parse_repository(identifier, info, revision)
 
 
 def _cache_listing(client: "HfApi", remote: RemoteRepository) -> Path:
@@ -210,7 +210,7 @@ def _cache_listing(client: "HfApi", remote: RemoteRepository) -> Path:
             remote.id,
             revision=remote.revision,
             allow_patterns=[glob.escape(smallest.path)],
-            tqdm_class=cache.progress_bar_class(),
+            tqdm_class=cache.progress_bar_class(cache.limit_bytes(remote.id, smallest)),
         )
     )
 

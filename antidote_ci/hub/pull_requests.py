@@ -166,7 +166,8 @@ def _read_comments(client: "HfApi", source: str, number: int) -> "tuple[str, lis
 
     details = client.get_discussion_details(source, number)
     comments = [event for event in details.events if isinstance(event, DiscussionComment)]
-    return details.status, [comment for comment in comments if comment.author == details.author]
+    own = [comment for comment in comments if comment.author == details.author]
+    return details.status, [comment for comment in own if isinstance(comment.content, str)]
 
 
 def _require_main(client: "HfApi", source: str, revision: str) -> CommitTree:

@@ -76,13 +76,13 @@ def count_remote_weight_bytes(remote: RemoteRepository) -> int:
     return sum(file.size for file in remote.files if file.path.endswith(".safetensors"))
 
 
-def parse_repository(identifier: str, info: "ModelInfo") -> RemoteRepository:
-    """Validate the Hub's answer.
+def parse_repository(identifier: str, info: "ModelInfo", revision: str | None = None) -> RemoteRepository:
+    """Validate the Hub's answer about `revision`.
 
     Raises InfrastructureError when the answer is not a valid description, UnsafeCheckpoint when a path leaves the
     repository or the Hub's scanners call a file to download unsafe, ConfigurationError for too many files.
     """
-    commit = parse_commit(identifier, info.sha)
+    commit = parse_commit(identifier, info.sha, revision)
     siblings = info.siblings or []
     paths = [file.rfilename for file in siblings]
     for path in paths:
@@ -128,19 +128,31 @@ def parse_repository(identifier: str, info: "ModelInfo") -> RemoteRepository:
     return RemoteRepository(identifier, commit, files, skipped, licence, repository)
 
 
-def parse_commit(identifier: str, sha: str | None) -> str:
-    """Validate the commit id. Raises InfrastructureError unless it has 40 hex digits."""
+def parse_commit(identifier: str, sha: str | None, revision: str | None = None) -> str:
+    """Validate the commit id that the Hub names for `revision`.
+
+    Raises InfrastructureError unless it has 40 hex digits, and for another commit than the requested one: a branch can
+    have the name of a commit.
+    """
     if not isinstance(sha, str) or not COMMIT.fullmatch(sha):
         raise InfrastructureError(
             f"the Hub named no commit for {identifier}",
             cause="the server is not a Hub",
             hint="check HF_ENDPOINT and the proxy settings",
         )
+    if revision is not None and COMMIT.fullmatch(revision) and sha != revision:
+        raise InfrastructureError(
+            f"the Hub names commit {sha} for {revision} of {identifier}",
+            cause="a branch or a tag of the repository has the name of that commit",
+            hint="do not use this repository, or name another commit",
+        )
     return sha
 
 
 def parse_file(identifier: str, file: "RepoSibling") -> RemoteFile:
-    """Validate the description of a file. Raises InfrastructureError for an impossible size or hash."""
+    """Validate the description of a file. Raises InfrastructureError for an impossible path, size or hash."""
+    if not isinstance(file.rfilename, str):
+        raise _invalid_answer_error(identifier, "it names no path of a file")
     if type(file.size) is not int or not 0 <= file.size <= MAX_FILE_BYTES:
         raise _invalid_answer_error(identifier, f"it says that {file.rfilename} has {file.size!r:.40} bytes")
     digest, form = (file.lfs.sha256, SHA256) if file.lfs else (file.blob_id, COMMIT)

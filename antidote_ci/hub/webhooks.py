@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.access import HubAccess, read_whoami
+from antidote_ci.hub.client import parse_answer
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo, WebhookInfo
@@ -124,7 +125,7 @@ def _to_arguments(wanted: WebhookSpec, *, is_update: bool = False) -> dict[str, 
 
 def _to_watched(client: "HfApi", repositories: Sequence[str]) -> "list[dict[Any, Any] | WebhookWatchedItem]":
     """The repositories in the form of the Hub. ORG/* is the token's own account or else an organisation."""
-    own = str(client.whoami(cache=True)["name"]).lower()
+    own = str(read_whoami(client)["name"]).lower()
     watched: list[dict[Any, Any] | WebhookWatchedItem] = []
     for name in repositories:
         owner = name.removesuffix("/*")
@@ -133,6 +134,7 @@ def _to_watched(client: "HfApi", repositories: Sequence[str]) -> "list[dict[Any,
     return watched
 
 
+@parse_answer()
 def _to_webhook(info: "WebhookInfo") -> Webhook:
     return Webhook(
         id=info.id,
@@ -149,6 +151,7 @@ def _to_name(kind: str, name: str) -> str:
     return name if kind == "model" else f"{name}/*" if kind in ("org", "user") else f"{kind}:{name}"
 
 
+@parse_answer()
 def _to_job_template(spec: "JobSpec | JobInfo") -> JobTemplate:
     return JobTemplate(
         image=spec.docker_image or spec.space_id or "",

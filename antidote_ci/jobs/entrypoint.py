@@ -56,15 +56,22 @@ def run_inside_job(arguments: Sequence[str], program: Sequence[str] = CLI) -> in
 
 
 def _run_command(command: Sequence[str], environment: dict[str, str], folder: Path) -> int:
-    with hand_over(environment) as (block, descriptors):
-        child = subprocess.Popen(command, env=block, pass_fds=descriptors, cwd=folder)
+    child: subprocess.Popen[bytes] | None = None
+    early = []
 
     def forward(number: int, _: FrameType | None) -> None:
-        child.send_signal(number)
+        if child is None:
+            early.append(number)
+        else:
+            child.send_signal(number)
 
     # Process 1 of a container ignores both unless it has a handler, and the child does not receive them.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, forward)
+    with hand_over(environment) as (block, descriptors):
+        child = subprocess.Popen(command, env=block, pass_fds=descriptors, cwd=folder)
+    for received in early:
+        child.send_signal(received)
     code = child.wait()
     return code if code >= 0 else 128 - code
 

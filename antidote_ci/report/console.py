@@ -8,7 +8,6 @@ the value is random, so that no model or file name can forge a mark.
 import json
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, InfrastructureError
+from antidote_ci.http_limits import QUERY
 
 MARK_VARIABLE = "ANTIDOTE_STEP_MARK"
 LOG_WIDTH = 132
@@ -34,8 +34,6 @@ MIN_UNITS = 1.5
 Verbosity = Literal["silent", "quiet", "normal", "verbose"]
 """Nothing; results and errors; also steps, progress and messages; also requests and the origin of errors."""
 REQUEST_LOGGER = "httpx2"
-QUERY = re.compile(r"(https?://[^\s?]+)\?\S+")
-"""A signed address grants access to its file."""
 
 
 class _LossyStderr:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 MAX_LIMITS = 20
-"""Keeps the text below 64 KiB even when every character is escaped; report.json has everything."""
+MAX_BYTES = 60_000
+"""The Hub does not document how long a text may be. Names from repositories and files can make one longer."""
+_DETAILS = re.compile(r"<details>\n.*?\n</details>\n\n?", re.DOTALL)
+_CUT = "\n…\n\nThis text was cut after {} bytes. report.json has everything.\n"
 
 PUBLISHED_FILES = ("antidote/report.json", "antidote/report.html", "antidote/manifest.json", "SHA256SUMS")
 """Files published next to the weights."""
@@ -48,8 +51,8 @@ _HOST = re.compile(r"https?://[\w.-]+(?::\d+)?(?=/)", re.ASCII)
 
 
 def render_summary(report: Report) -> str:
-    """Render the job summary, below 64 KiB for any report."""
-    return render_report_template("summary.md.jinja", **_common_values(report))
+    """Render the job summary."""
+    return _render("summary.md.jinja", **_common_values(report))
 
 
 def render_pull_request(report: Report, location: CardLocation) -> tuple[str, str]:
@@ -58,7 +61,7 @@ def render_pull_request(report: Report, location: CardLocation) -> tuple[str, st
     title = f"Antidote: {measure.lower()} {change} (threshold {format_percent(report.evaluations.before.threshold)})"
     commands = _pull_request_commands(location, report.source.id)
     values = _claim_values(report)
-    return title, render_report_template("pull_request.md.jinja", location=location, commands=commands, **values)
+    return title, _render("pull_request.md.jinja", location=location, commands=commands, **values)
 
 
 def render_verdict(report: Report, *, is_discussion: bool) -> tuple[str, str]:
@@ -68,7 +71,7 @@ def render_verdict(report: Report, *, is_discussion: bool) -> tuple[str, str]:
     verdict = statements.VERDICTS[report.verdict].lower()
     title = f"antidote-ci: {verdict}, {measure.lower()} {score} (threshold {threshold})"
     values = _claim_values(report)
-    return title, render_report_template("verdict.md.jinja", is_discussion=is_discussion, **values)
+    return title, _render("verdict.md.jinja", is_discussion=is_discussion, **values)
 
 
 def render_comment(report: Report, published: PublishResult) -> str:
@@ -81,7 +84,7 @@ def render_comment(report: Report, published: PublishResult) -> str:
     if host and is_hub_id(repository) and checked == revision:
         address = f"{host[0]}/{repository}/resolve/{revision}"
         files = [_to_markup(f"[{path}]({address}/{path})") for path in PUBLISHED_FILES]
-    return render_report_template(
+    return _render(
         "comment.md.jinja",
         published=published,
         repository=repository,
@@ -94,7 +97,22 @@ def render_comment(report: Report, published: PublishResult) -> str:
 def render_verdict_comment(report: Report, published: PublishResult) -> str:
     """Render the comment of a pull request that states the verdict alone; later runs replace it with their own."""
     values = _common_values(report)
-    return render_report_template("verdict_comment.md.jinja", published=published, **values)
+    return _render("verdict_comment.md.jinja", published=published, **values)
+
+
+def _render(template: str, **values: object) -> str:
+    """Render a text of at most MAX_BYTES: without the details if it is longer, and then cut at a line."""
+    text = render_report_template(template, **values)
+    if len(text.encode()) <= MAX_BYTES:
+        return text
+    note, lines, size = _CUT.format(f"{MAX_BYTES:,}"), list[str](), 0
+    for line in _DETAILS.sub("", text).splitlines(keepends=True):
+        size += len(line.encode())
+        if size > MAX_BYTES - len(note.encode()) - len("```\n"):
+            break
+        lines.append(line)
+    is_open = sum(line.startswith("```") for line in lines) % 2
+    return "".join(lines) + "```\n" * is_open + note
 
 
 def render_closing(report: Report, number: int) -> str:

@@ -62,7 +62,14 @@ _basic = HTTPBasic(realm="antidote-ci", auto_error=False)
 
 def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
     """The application. It publishes no API documentation and holds no state."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, dependencies=[Depends(_limit_headers)])
+    app = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        # A redirect would name the host of the request, which the client chooses.
+        redirect_slashes=False,
+        dependencies=[Depends(_limit_headers)],
+    )
 
     @app.post("/webhook")
     async def webhook(request: Request) -> Response:

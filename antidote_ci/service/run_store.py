@@ -88,11 +88,14 @@ class RunStore:
             return "accepted" if _insert(connection, request) else "duplicate"
 
     def claim(self) -> RunRequest | None:
-        """Mark the oldest waiting request as running and return it. Each repository has at most one running request."""
+        """Mark the oldest waiting request as running and return it. Each repository has at most one running request.
+
+        Names on the Hub are unique without regard to case.
+        """
         with self._transaction() as connection:
             row = connection.execute(
                 "SELECT repository, revision, policy FROM runs WHERE state = 'waiting'"
-                " AND repository NOT IN (SELECT repository FROM runs WHERE state = 'running')"
+                " AND repository COLLATE NOCASE NOT IN (SELECT repository FROM runs WHERE state = 'running')"
                 " ORDER BY requested_at, rowid LIMIT 1"
             ).fetchone()
             if row is None:

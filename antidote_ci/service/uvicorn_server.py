@@ -31,9 +31,11 @@ SHUTDOWN_SECONDS = 2
 """Time for open HTTP requests when the service is asked to end."""
 MAX_CONNECTIONS = 256
 MAX_WAITING_CONNECTIONS = 128
-"""Connections without a complete request. Beyond it, one of the address with most of them is closed."""
+"""Connections whose client has to send or to read. Beyond it, one of the address with most of them is closed."""
 SECONDS_TO_ASK = 5.0
 """From the connection, or the previous response, to the end of a request's headers."""
+SECONDS_TO_READ = 10.0
+"""How long a client may leave a full send buffer as it is."""
 
 
 class BoundedProtocol(H11Protocol):
@@ -59,6 +61,14 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
         self._close_later()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.unread = self.loop.call_later(SECONDS_TO_READ, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.unread.cancel()
+
     def _close_later(self) -> None:
         self.loop.call_later(SECONDS_TO_ASK, self._close_if_waiting, self.cycle)
 
@@ -68,8 +78,8 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the connection has no complete request that is being answered."""
-        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+        """Whether the service waits for the client: for a complete request, or to read the response to the last one."""
+        return self.flow.write_paused or self.cycle is None or self.cycle.response_complete or self.cycle.more_body
 
 
 def _address(connection: BoundedProtocol) -> str:

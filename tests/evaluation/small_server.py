@@ -30,6 +30,8 @@ class SmallServer(ThreadingHTTPServer):
         self.asked: list[dict[str, Any]] = []
         self.headers_seen: list[dict[str, str]] = []
         self.refusals_left = 2
+        self.wait = "0"
+        """The header Retry-After while it is busy."""
 
     @property
     def address(self) -> str:
@@ -79,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
         elif behaviour in ("busy", "reset", "failing") and self.server.refusals_left > 0:
             self.server.refusals_left -= 1
             if behaviour == "busy":
-                return self.reply(429, "{}", {"Retry-After": "0"})
+                return self.reply(429, "{}", {"Retry-After": self.server.wait})
             if behaviour == "failing":
                 return self.reply(503, "{}")
             self.connection.close()
@@ -145,6 +147,8 @@ def answer(behaviour: str, body: dict[str, Any]) -> object:
         message["content"] = None
     elif behaviour == "refusal":
         message |= {"content": None, "refusal": "I cannot do that."}
+    elif behaviour == "half a character":
+        message |= {"content": "ok\ud800", "reasoning": "why\udc00"}
     elif behaviour == "no content":
         del message["content"]
     elif behaviour == "no finish":

@@ -85,6 +85,11 @@ def test_null_content_is_an_empty_answer_or_the_refusal() -> None:
     assert ask("refusal") == [GeneratedAnswer("I cannot do that.", False)]
 
 
+def test_half_a_character_is_replaced() -> None:
+    """It cannot be sent to a judge, nor written to a file."""
+    assert ask("half a character") == [GeneratedAnswer("ok?", False, "why?")]
+
+
 @pytest.mark.parametrize(
     ("behaviour", "lacks"),
     [
@@ -173,6 +178,17 @@ def test_attempts_share_the_time_limit() -> None:
         # With a limit for each attempt, the last one would fail because the connection is closed.
         with pytest.raises(InfrastructureError, match="did not answer within"):
             answers(api, ["Hello"])
+
+
+@pytest.mark.parametrize("wait", ["5", "9" * 50])
+def test_requested_wait_beyond_the_time_limit_is_not_taken(wait: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_api, "MAX_PAUSE", 60.0)
+    started = time.monotonic()
+    with SmallServer("busy") as server:
+        server.wait = wait
+        with pytest.raises(InfrastructureError, match="status 429"):
+            answers(ChatApi(server.address, "small", timeout=3), ["Hello"])
+    assert time.monotonic() - started < 3
 
 
 def test_unreachable_server() -> None:

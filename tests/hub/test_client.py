@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import io
 import logging
 import traceback
 from functools import partial
@@ -23,6 +24,7 @@ from antidote_ci.hub.client import (
     WITHHELD,
     configure_client,
     create_api,
+    fetch_model_info,
     printable_endpoint,
     read_endpoint,
     redact_secrets,
@@ -31,7 +33,7 @@ from antidote_ci.hub.client_internals import forget_exchanged
 from antidote_ci.hub.errors import translate_errors
 from antidote_ci.hub.retry import RetryPolicy
 from loopback_hub import LoopbackHub
-from tests.hub.canned import Canned, CannedHub, Request
+from tests.hub.canned import JSON, Canned, CannedHub, Request
 from tests.hub.hub_samples import MakeModel, full_text, hub_error
 
 HUB_TOKENS = st.from_regex(r"hf_[A-Za-z0-9]{16,40}", fullmatch=True)
@@ -130,7 +132,37 @@ def test_log_of_the_client_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
         "huggingface_hub.utils", logging.WARNING, "", 0, "%s\nfor %s", (f"hf_{'a' * 20}", read_endpoint()), None
     )
     assert handler.filter(record)
-    assert record.getMessage() == "[token] for https://[token]@mirror.example"
+    assert record.getMessage() == "huggingface_hub: [token] for https://[token]@mirror.example"
+
+
+def test_warnings_of_the_hub_are_one_line_of_text(client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client prints the header X-HF-Warning. A line that begins with :: commands a workflow."""
+    address = "https://host/file?X-Amz-Signature=private"
+    warning = f"; ::set-output name=a::b \x1b[2J\x07 \x9b31m {address}"
+    answer = Canned(200, b'{"id": "org/model"}', JSON | {"X-HF-Warning": warning})
+    [handler] = logging.getLogger("huggingface_hub").handlers
+    monkeypatch.setattr(handler, "stream", printed := io.StringIO())
+    with CannedHub(partial(_always, answer)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        fetch_model_info(create_api(None), "org/model")
+    [line] = printed.getvalue().splitlines()
+    assert line.startswith("huggingface_hub: ")
+    assert line.isprintable()
+    assert "private" not in line
+
+
+def test_file_of_another_commit_is_not_stored(
+    client_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would store it under the commit in the header, and find that one for the requested commit later."""
+    answer = Canned(200, b"x", {"X-Repo-Commit": "c" * 40, "ETag": f'"{"b" * 64}"'})
+    with CannedHub(partial(_always, answer)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        with pytest.raises(InfrastructureError, match="does not answer like a Hub"):
+            HubAccess(None, RetryPolicy(0)).request(
+                "org/model", lambda client: client.hf_hub_download("org/model", "a.json", revision="a" * 40)
+            )
+    assert [path for path in tmp_path.rglob("*") if path.name in ("a" * 40, "c" * 40, "a.json")] == []
 
 
 def _always(answer: Canned, _: Request) -> Canned:

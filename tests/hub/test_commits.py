@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import InfrastructureError
+from antidote_ci.hub import commits
 from antidote_ci.hub.commits import (
     BranchHead,
     CommitMarker,
@@ -51,3 +52,8 @@ def test_commit_of_another_run_may_differ_in_card_and_reports(
     require_committed("org/model", head_with(change, marker, **reports), change, OURS)
     with pytest.raises(InfrastructureError, match=r"^model\.safetensors of org/model"):
         require_committed("org/model", head_with(change, marker, **{SENT[0]: "6" * 64}), change, OURS)
+
+
+@pytest.mark.parametrize("text", [None, ["x"], 7, ""])
+def test_comment_without_a_text_has_no_marker(text: object) -> None:
+    assert commits.parse_marker(text) is None

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
-from antidote_ci.hub import client, error_table, webhooks
-from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub import client, commits, error_table, jobs_api, webhooks
+from antidote_ci.hub.access import HubAccess, read_account
 from antidote_ci.hub.error_table import HubErrorMeaning, Purpose
 from antidote_ci.hub.errors import is_unauthorized, meaning_of_status, retry_delay, to_antidote_error, translate_errors
 from antidote_ci.hub.retry import RetryPolicy
@@ -225,6 +226,98 @@ def test_server_is_not_a_hub(hub: CannedHub, body: bytes) -> None:
     for name in ("model_info", "create_commit", "whoami" if body.startswith(b"<") else "create_repo"):
         call = {**READING, **PUBLISHING}[name]
         assert_means(raised_by(call, "reading"), error_table.NOT_A_HUB, hub)
+
+
+def test_endless_list_ends(hub: CannedHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MAX_ANSWERS", 20)
+    hub.requests.clear()
+    hub.answer = lambda _: Canned.of({"count": 10**9, "start": 0, "discussions": []})
+    error = raised_by(lambda api: list(api.get_repo_discussions(IT)), "reading")
+    assert_means(error, error_table.NOT_A_HUB, hub)
+    assert len(hub.requests) == 21
+
+
+ACCOUNT = {"name": "ada", "type": "user", "auth": {"accessToken": {"role": "write"}}, "orgs": [{"name": "org"}]}
+JOB = {
+    "id": "a",
+    "createdAt": "2026-01-01T00:00:00.000Z",
+    "command": ["a"],
+    "environment": {"A": "b"},
+    "flavor": "cpu-basic",
+    "status": {"stage": "RUNNING", "message": None},
+    "owner": {"id": "a", "name": "ada", "type": "user"},
+}
+HARDWARE = {
+    "name": "cpu-basic",
+    "prettyName": "CPU",
+    "cpu": "2 vCPU",
+    "ram": "16 GB",
+    "accelerator": None,
+    "unitCostMicroUSD": 1,
+    "unitCostUSD": 0.01,
+    "unitLabel": "hour",
+}
+WEBHOOK = {
+    "id": "a",
+    "url": "https://host/a",
+    "watched": [{"type": "model", "name": IT}],
+    "domains": ["repo"],
+    "disabled": False,
+    "secret": None,
+    "job": None,
+}
+MODEL = {"id": IT, "sha": "a" * 40, "siblings": [{"rfilename": "a", "size": 1, "blobId": "b" * 40}]}
+STRANGE: list[object] = [None, 7, ["x"], {"a": 1}, "\x1b[2J\n::error::x", float("nan"), -1]
+ANSWERS: dict[str, tuple[object, Callable[[HubAccess], object]]] = {
+    "account": (ACCOUNT, lambda access: read_account(access, IT)),
+    "heads": ([{"id": IT, "sha": "a" * 40}], lambda access: commits.list_heads(access, "org/*")),
+    "tree": (MODEL, lambda access: access.request(IT, lambda api: commits.read_tree(api, IT, "main"))),
+    "hardware": ([HARDWARE], jobs_api.list_hardware),
+    "job": (
+        JOB,
+        lambda access: access.request(IT, lambda api: jobs_api.to_job(api.inspect_job(job_id="a", namespace="b"))),
+    ),
+    "webhooks": ([WEBHOOK], webhooks.list_webhooks),
+}
+
+
+def variants(value: object) -> Iterator[object]:
+    """The value with each of its parts replaced by each strange value."""
+    yield from STRANGE
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in list(parts):
+        for variant in variants(part):
+            yield {**value, key: variant} if isinstance(value, dict) else [variant]
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_with_values_of_other_types_are_errors_or_harmless(hub: CannedHub, name: str) -> None:
+    """Only AntidoteError is raised: nothing else than these types reaches the rest of the program."""
+    answer, call = ANSWERS[name]
+    hub.answer = lambda _: Canned.of(answer)
+    call(HubAccess(KEY, ONCE))
+    for number, variant in enumerate(variants(answer)):
+        hub.answer = partial(_always, Canned.of(variant))
+        with suppress(AntidoteError):
+            call(HubAccess(f"{KEY}{number}", ONCE))  # the client remembers the account of a token
+
+
+def _always(answer: Canned, _: Request) -> Canned:
+    return answer
+
+
+def test_deeply_nested_history_is_not_a_hub(hub: CannedHub) -> None:
+    hub.answer = lambda _: Canned(200, b"[" * 200_000, JSON)
+    error = raised_by(lambda api: client.fetch_commit_message(api, IT, "a" * 40), "reading")
+    assert_means(error, error_table.NOT_A_HUB, hub)
+
+
+@pytest.mark.parametrize("price", [float("nan"), float("inf"), -1.0])
+def test_impossible_prices_are_refused(hub: CannedHub, price: float) -> None:
+    """A Job starts without asking when its cost was printed."""
+    hub.answer = lambda _: Canned.of([{**HARDWARE, "unitCostUSD": price}])
+    with pytest.raises(InfrastructureError, match="does not answer like a Hub"):
+        jobs_api.list_hardware(HubAccess(KEY, ONCE))
 
 
 def test_description_with_a_key_named_self(hub: CannedHub) -> None:

@@ -4,7 +4,10 @@ import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +17,17 @@ from antidote_ci.hub.destination import Destination
 from antidote_ci.records import DestinationMode
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
-from tests.hub.campaign import MODES, SOURCE, Material, client, find_violations, publish_once, to, write_material
+from tests.hub.campaign import (
+    MODES,
+    SHARDS,
+    SOURCE,
+    Material,
+    client,
+    find_violations,
+    publish_once,
+    to,
+    write_material,
+)
 
 Moment = Literal["before", "after"]
 MOMENTS: tuple[Moment, ...] = ("before", "after")
@@ -102,6 +115,52 @@ def test_killed_at_requests_that_change_the_hub(mode: DestinationMode, material:
             assert killed_and_run_again(mode, moment, number, material, tmp_path / f"{moment}-{number}"), requests[
                 number - 1
             ]
+
+
+UPLOAD = """
+import sys
+from pathlib import Path
+import typer
+from antidote_ci.cli.ending import handle_exit
+from antidote_ci.hub.access import HubAccess
+from tests.hub.campaign import Material, publish_once, to
+
+try:
+    with handle_exit():
+        publish_once(to(sys.argv[1], sys.argv[2]), Material(Path(sys.argv[3])), HubAccess("hf_loopbackToken"), 1)
+except typer.Exit as ended:
+    sys.exit(ended.exit_code)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_an_upload_to_a_slow_hub(number: signal.Signals, tmp_path: Path) -> None:
+    """The client uploads in threads, which would take the rest of the files to the Hub first."""
+    material = write_material(tmp_path / "material")
+    for shard in SHARDS:
+        (material.repaired(1) / shard).write_bytes(os.urandom(10_000_000))
+    uploading, ended = threading.Event(), threading.Event()
+
+    def request_hook(moment: Moment, _: int, request: str) -> None:
+        if moment == "before" and request.startswith("PUT "):
+            uploading.set()
+            ended.wait(SECONDS)
+            raise HangUp
+
+    with LoopbackHub(tmp_path / "hub") as hub:
+        hub.request_hook = request_hook
+        commit = hub.add(SOURCE, material.source)
+        environment = os.environ | hub.environment | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-c", UPLOAD, "branch", commit, str(material.folder)]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            assert uploading.wait(SECONDS)
+            time.sleep(0.5)
+            started = time.monotonic()
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=SECONDS)
+            assert time.monotonic() - started < 10  # 1.5 on an idle machine
+            ended.set()
+    assert process.returncode == 128 + number, errors
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, constants
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
+from antidote_ci.hub import datasets
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.pull import count_missing_bytes, download_snapshot, resolve_revision
 from antidote_ci.hub.remote import RemoteFile, RepositoryInfo, count_remote_bytes
@@ -360,6 +361,53 @@ def test_interrupted_transfer_is_resumed(hub: LoopbackHub, model: MakeModel, mon
     size = (folder / "model.safetensors").stat().st_size
     assert [size - 3000 - begins[0] < 100, size - 20 - begins[1] < 100, len(begins)] == [True, True, 2]
     assert (pulled / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_download_longer_than_described_ends(
+    hub: LoopbackHub, model: MakeModel, client_settings: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It could fill the disk: the client compares the size at the end."""
+    hub.add("org/model", model())
+    longest = 0
+
+    def respond(request: Request) -> Canned:
+        answer = forward(hub.endpoint, request)
+        if request.method == "GET" and request.path.endswith(name):
+            return Canned(200, answer.body + b"x" * 50_000_000)
+        return answer
+
+    def measure(_: float) -> None:
+        nonlocal longest
+        sizes = [file.stat().st_size for file in client_settings.rglob("*") if file.is_file()]
+        longest = max(longest, *sizes)
+
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
+    with CannedHub(respond) as front:
+        monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
+        remote = resolve_revision("org/model", None, NO_RETRY)
+        with pytest.raises(InfrastructureError, match=f"{name} of org/model has more than the .* bytes"):
+            download_snapshot(remote, HubAccess(retry_policy=RetryPolicy(3, sleep=measure)), ignore)
+    assert longest < 1_000_000
+
+
+def test_branch_with_the_name_of_a_commit_is_refused(
+    hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git allows it, and the Hub may prefer the branch. A revision of 40 digits is this commit or nothing."""
+    folder = model()
+    hub.add("org/model", folder)
+    hub.add("org/model", folder, kind="dataset")
+
+    def respond(request: Request) -> Canned:
+        return forward(hub.endpoint, replace(request, path=request.path.replace("d" * 40, "main")))
+
+    with CannedHub(respond) as front:
+        monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
+        with pytest.raises(InfrastructureError, match=f"names commit .* for {'d' * 40} of org/model"):
+            resolve_revision("org/model", "d" * 40, NO_RETRY)
+        with pytest.raises(InfrastructureError, match=f"names commit .* for {'d' * 40} of datasets/org/model"):
+            datasets.fetch_dataset("org/model", "d" * 40, {"a.jsonl": None}, NO_RETRY)
 
 
 def test_signal_ends_a_slow_download(hub: LoopbackHub, model: MakeModel, client_settings: Path) -> None:

@@ -155,8 +155,10 @@ def test_invalid_headers_request_no_wait(text: str) -> None:
         assert 0 <= requested_wait({name: text}) <= 1e12
 
 
-def test_exhausted_rate_limit_has_priority() -> None:
+def test_longer_requested_wait_counts() -> None:
+    """The client obeys Retry-After after a 503, whatever RateLimit says."""
     assert requested_wait({"RateLimit": '"api";r=0;t=55', "Retry-After": "3"}) == 55
+    assert requested_wait({"RateLimit": '"api";r=0;t=0', "Retry-After": "31536000"}) == 31536000
     assert requested_wait({"ratelimit": '"api";r=7;t=55', "Retry-After": "3"}) == 3
     assert requested_wait({}) == 0
 

@@ -9,17 +9,20 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from antidote_ci.checkpoint.card import split_card
-from antidote_ci.records import PromptSetRecord, PublishResult, Report
+from antidote_ci.records import Evaluation, PromptSetRecord, PublishResult, Report
 from antidote_ci.report.card import BEGIN, END, render_card
 from antidote_ci.report.figures import render_text_chart
 from antidote_ci.report.measures import list_evaluations
 from antidote_ci.report.summary import (
+    MAX_BYTES,
     CardLocation,
     render_closing,
     render_comment,
     render_pull_request,
     render_summary,
     render_superseded,
+    render_verdict,
+    render_verdict_comment,
 )
 from antidote_ci.report.tables import model_rows
 from tests.report.samples import (
@@ -98,6 +101,43 @@ def test_the_summary_stays_below_64_kib(names: list[str]) -> None:
     assert len(render_pull_request(disguised(crowded, names), SOURCE_LOCATION)[1].encode()) < 64 * 1024
     published = PublishResult("pull-request", names[0], names[1], names[2], tuple(names) * 10)
     assert len(render_comment(disguised(crowded, names), published)) < 60_000
+
+
+@pytest.mark.parametrize("character", ["\U0001f600", "@", "*", "`", "\0", "a"])
+@pytest.mark.parametrize("judges", [1, 3, 30])
+def test_texts_on_the_hub_are_cut_at_a_line(character: str, judges: int) -> None:
+    """Whatever the names and the number of rows are, and no block stays open."""
+
+    def crowd(result: Evaluation) -> Evaluation:
+        return dataclasses.replace(result, readings=result.readings * judges)
+
+    evaluations = TWO_JUDGES_REPAIR.evaluations
+    found = {
+        field.name: crowd(value)
+        for field in dataclasses.fields(evaluations)
+        if isinstance(value := getattr(evaluations, field.name), Evaluation)
+    }
+    crowded = dataclasses.replace(
+        TWO_JUDGES_REPAIR,
+        evaluations=dataclasses.replace(evaluations, **found),
+        controls=[dataclasses.replace(CONTROLS[0], evaluation=crowd(TWO_JUDGES.evaluations.before))] * 2,
+        calibrations=[CALIBRATION] * judges,
+        paired=TWO_JUDGES_REPAIR.paired * judges,
+    )
+    names = [character * 1000] * 8
+    report = disguised(crowded, names)
+    published = PublishResult("pull-request", names[0], names[1], names[2], tuple(names) * 20)
+    for text in (
+        render_summary(report),
+        render_pull_request(report, SOURCE_LOCATION)[1],
+        render_verdict(report, is_discussion=True)[1],
+        render_comment(report, published),
+        render_verdict_comment(report, published),
+    ):
+        assert len(text.encode()) <= MAX_BYTES
+        assert text.count("<details>") == text.count("</details>")
+        assert len(re.findall(r"^```", text, re.MULTILINE)) % 2 == 0
+        assert text.endswith("\n")
 
 
 @given(hostile_reports)

@@ -72,9 +72,11 @@ def test_delivery_without_the_secret_is_refused(repository: Repository, headers:
     assert a not in {entry.request.revision for entry in repository.service.entries()}
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/metrics", "/runs", "/webhook", "/health"])
+@pytest.mark.parametrize(
+    "path", ["/docs", "/redoc", "/openapi.json", "/metrics", "/runs", "/webhook", "/health", "/models/"]
+)
 def test_no_other_routes(running: ServiceProcess, path: str) -> None:
-    """No API documentation and no listings."""
+    """No API documentation, no listings, and no redirect to the host that a request names."""
     assert httpx2.get(running.url(path), headers=HEADER).status_code in (404, 405)
 
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from antidote_ci.service.records import MAX_REASON
-from antidote_ci.service.uvicorn_server import MAX_CONNECTIONS, SECONDS_TO_ASK
+from antidote_ci.service.uvicorn_server import MAX_CONNECTIONS, SECONDS_TO_ASK, SECONDS_TO_READ
 from tests.service.service_process import HEADER, SECRET, Repository, ServiceProcess, payload
 
 SLOW_STARTS = {
@@ -81,6 +81,19 @@ def test_connection_without_a_request_is_closed(running: ServiceProcess, kind: s
             while connection.recv(1000):
                 pass
         assert time.monotonic() - started < SECONDS_TO_ASK + 2
+
+
+def test_connection_that_reads_no_answer_is_closed(running: ServiceProcess) -> None:
+    """Answers fill its buffers, so that the service cannot complete one. Nobody needs a secret for this."""
+    requests = SLOW_STARTS["kept alive"] * 1000
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(SECONDS_TO_READ + 20)
+        connection.connect(("127.0.0.1", running.port))
+        started = time.monotonic()
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            connection.sendall(requests * 1000)
+        assert time.monotonic() - started > SECONDS_TO_READ
 
 
 @pytest.mark.parametrize(

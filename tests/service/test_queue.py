@@ -271,6 +271,17 @@ def test_locked_database_answers_503_and_recovers(service: ServiceProcess) -> No
     assert service.said().count("cannot be used") == service.said().count("the database is back") == 1
 
 
+def test_names_in_another_case_are_one_repository(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "queue.sqlite")
+    first, second = RunRequest("org/model", A, "p"), RunRequest("ORG/Model", A, "p")
+    store.submit(first)
+    store.submit(second)
+    assert [store.claim(), store.claim()] == [first, None]
+    store.finish(first, RunOutcome("pass", "done"))
+    assert store.claim() == second
+    store.close()
+
+
 def test_old_deliveries_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, request = tmp_path / "queue.sqlite", RunRequest("org/model", A, "p")
     store = RunStore(path)
