@@ -90,9 +90,13 @@ def create_file(path: Path, mode: int = 0o666) -> IO[bytes]:
 
 
 def write_file(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Make `path` anew with `content`, see `create_file`."""
-    with create_file(path, mode) as file:
-        file.write(content)
+    """Make `path` anew with `content`, see `create_file`. An OSError names `path`, also when the disk is full."""
+    try:
+        with create_file(path, mode) as file:
+            file.write(content)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def open_regular(path: Path) -> IO[bytes]:

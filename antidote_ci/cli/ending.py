@@ -96,6 +96,8 @@ def explain_unexpected(error: Exception, console: Console) -> int:
             hint="check that path, its permissions, and the space on its disk",
         )
     elif isinstance(error, OSError) and error.errno in OUTPUT_ERRNOS:
+        if console.verbosity == "verbose":
+            _print_traceback(console)
         discard_output(sys.stdout)
         explained = InfrastructureError(
             "the output could not be written completely", cause=error.strerror, hint="check where the output goes"

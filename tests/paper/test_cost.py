@@ -16,7 +16,7 @@ DEADLINE = 30
 
 
 def run_alone(measure: Callable[[], None]) -> None:
-    """Call the function in a process of its own: the memory and the children of this one are those of other tests too."""
+    """Call the function in a process of its own: this one has the memory and the children of other tests."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         pool.submit(measure).result()
 
