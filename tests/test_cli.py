@@ -427,3 +427,12 @@ def test_an_invalid_choice_names_the_valid_ones() -> None:
     assert "--method" in done.stderr
     assert "'tayler' is not one of 'antidote', 'taylor'" in done.stderr
     assert "Value error" not in done.stderr
+
+
+def test_a_usage_error_names_the_help_of_its_command() -> None:
+    assert "hint: see antidote-ci evaluate --help\n" in cli("evaluate").stderr
+    assert "hint: see antidote-ci judge calibrate --help\n" in cli("judge", "calibrate", "--jugde=x").stderr
+    assert cli("evaluate", "--help").stdout.splitlines()[1].split()[-1] == "{MODEL}..."
+    done = run_command("evaluate", "./m", "--prompts=\udcfc.jsonl")
+    assert done.returncode == 2
+    assert "hint: export LC_ALL=C.UTF-8, or rename the file" in done.stderr

@@ -76,7 +76,9 @@ def exit_code(start: Callable[[], int], name: str) -> int | str | None:
         if message := error.format_message():
             # typer validates with pydantic, which adds this prefix.
             message = message.replace("Value error, ", "")
-            Console().print_error(ConfigurationError(message, hint=f"see {name} --help"))
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else name
+            Console().print_error(ConfigurationError(message, hint=f"see {command} --help"))
         return error.exit_code
     except SystemExit as error:
         # Libraries exit with 1 when stdout is closed, but 1 is a verdict.

@@ -98,7 +98,7 @@ def evaluate(
         typer.Argument(
             help="ORG/NAME, ORG/NAME@REVISION, its page on the Hub, ./FOLDER, or a server: http://HOST:PORT/v1#NAME. "
             "Several models, or ORG/* for all of an account, are evaluated one after the other.",
-            metavar="MODEL...",
+            metavar="MODEL",
         ),
     ],
     revision: options.Revision = None,
@@ -161,6 +161,8 @@ def evaluate(
             evaluate_model = partial(run_command, "evaluate", on=on)
             history, code = many_models.evaluate_models(configs, evaluate_model, console)
             console.show(show_history(history.entries))
+            for name, reason in history.failures.items():
+                console.print(f"not evaluated: {name}: {reason}")
             if as_json:
                 write_stdout(records.to_json(history))
             raise typer.Exit(code)
