@@ -17,7 +17,7 @@ from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import printable_endpoint
 from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.model import loading, memory
-from antidote_ci.paths import find_folder, free_space
+from antidote_ci.paths import find_folder, free_space, require_writable
 from antidote_ci.pipeline import evaluator, resolve
 from antidote_ci.policy import Policy
 from antidote_ci.report.text import pluralize
@@ -59,6 +59,7 @@ def run_checks(policy: Policy, out: Path) -> Iterator[CheckResult]:
     yield _check_sandbox()
     yield _check_space("downloads", pull.client_cache_folder(), "set HF_HOME to a folder on a larger disk")
     yield _check_space("results", out, "name a folder on a larger disk with --out")
+    yield _check_answer_cache()
     hub = _check_token("Hub", lambda: access.read_access(os.environ), needed=True)
     yield hub
     yield _check_token("publishing", lambda: access.write_access(os.environ), skip=hub.unreachable)
@@ -125,7 +126,19 @@ def _check_sandbox() -> CheckResult:
     return CheckResult("sandbox", ", ".join(protections) or "none", advice if missing else None)
 
 
+def _check_answer_cache() -> CheckResult:
+    try:
+        folder = evaluator.require_answer_cache(os.environ)
+    except AntidoteError as error:
+        return _failed_check("answers", error, needed=True)
+    return CheckResult("answers", f"{folder} keeps the answers of models for the next run")
+
+
 def _check_space(name: str, folder: Path, advice: str) -> CheckResult:
+    try:
+        require_writable(folder, advice)
+    except AntidoteError as error:
+        return _failed_check(name, error, needed=True)
     free = free_space(folder)
     value = f"{_format_gigabytes(free)} free on the disk of {folder}"
     return CheckResult(name, value, advice if free < MIN_SPACE else None, needed=True)

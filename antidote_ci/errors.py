@@ -3,6 +3,9 @@
 Verdicts are results, not errors: `records.RunVerdict`. `pipeline.output.to_exit_code` gives the exit code of each.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 VERDICT_EXIT_CODES = (0, 1, 4, 7)
 """All exit codes that `pipeline.output.to_exit_code` returns."""
 
@@ -52,6 +55,16 @@ class Terminated(BaseException):
     """SIGTERM was received. Like KeyboardInterrupt, it is not caught by `except Exception`, so that cleanup runs."""
 
     exit_code = 143
+
+
+@contextmanager
+def add_hint(text: str) -> Iterator[None]:
+    """Add a next step to the hint of every AntidoteError that passes."""
+    try:
+        yield
+    except AntidoteError as error:
+        hint = f"{error.hint}; {text}" if error.hint else text
+        raise type(error)(error.what, cause=error.cause, hint=hint, passing=error.passing) from None
 
 
 ERROR_EXIT_CODES = tuple(sorted({error_class.exit_code for error_class in AntidoteError.__subclasses__()}))

@@ -90,9 +90,13 @@ def create_file(path: Path, mode: int = 0o666) -> IO[bytes]:
 
 
 def write_file(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Make `path` anew with `content`, see `create_file`."""
-    with create_file(path, mode) as file:
-        file.write(content)
+    """Make `path` anew with `content`, see `create_file`. An OSError names `path`, also when the disk is full."""
+    try:
+        with create_file(path, mode) as file:
+            file.write(content)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def open_regular(path: Path) -> IO[bytes]:
@@ -144,6 +148,32 @@ def remove_path(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, however deep it is: another program filled it. What cannot be removed stays."""
+    pending = [folder]
+    moved = 0
+    with suppress(OSError):
+        while pending:
+            parent = pending[-1]
+            parent.chmod(0o700)
+            subfolders = []
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        Path(entry).unlink()
+                    elif parent == folder:
+                        subfolders.append(Path(entry))
+                    else:
+                        # Moved up, so that no path and no recursion grows with the depth.
+                        moved += 1
+                        Path(entry).chmod(0o700)
+                        subfolders.append(Path(entry).rename(folder / f"moved-{moved}"))
+            if not subfolders:
+                parent.rmdir()
+                pending.pop()
+            pending += subfolders
 
 
 def require_real_folder(folder: Path, hint: str = OUT_HINT, mode: int = 0o777) -> Path:

@@ -358,7 +358,11 @@ def _to_configuration_error(errors: Sequence[Mapping[str, Any]], origin: str) ->
     *sections, name = [str(part) for part in error["loc"][:2]] or [origin]
     key, value = ".".join([*sections, name]), error["input"]
     if not error["loc"]:
-        return ConfigurationError(f"{origin} is not valid Unicode text", cause=error["msg"])
+        return ConfigurationError(
+            f"{origin} is not valid Unicode text",
+            cause=f"the locale is not UTF-8, or a name is damaged ({error['msg']})",
+            hint="export LC_ALL=C.UTF-8, or rename the file",
+        )
     fields = [field.name for field in dataclasses.fields(SECTIONS[sections[0]])] if sections else list(SECTIONS)
     if name not in fields:
         similar = difflib.get_close_matches(name, fields, n=1)

@@ -102,7 +102,7 @@ def require_packages() -> None:
         raise ConfigurationError(
             "the package gguf is not installed",
             cause="the demo reads its model with it; it is part of the extra `demo`",
-            hint="pip install 'antidote-ci[demo]'",
+            hint="in a clone of antidote-ci: pip install '.[demo]', or use make demo",
         )
 
 

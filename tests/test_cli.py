@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,8 +154,28 @@ def test_an_evaluation_has_a_dry_run(tiny_llama: Path, tmp_path: Path) -> None:
     assert forecast["answers"] == len(prompts.read_prompts(embedded.prompt_file("evaluation_prompts")))
     lines = cli("evaluate", *arguments).stderr
     assert "answers    about" in lines
-    assert not re.search("^(method|write|publish) ", lines, re.MULTILINE)
+    assert not re.search("^(reference|method|write|publish) ", lines, re.MULTILINE)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_of_several_models_is_one_document(tiny_llama: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_llama, other := tmp_path / "other")
+    options = ["--judge=refusal", "--prompts=embedded", "--threshold=0.35", f"--out={tmp_path / 'out'}", "--dry-run"]
+    done = cli("evaluate", str(tiny_llama), str(other), *options, "--json")
+    assert [forecast["model"] for forecast in json.loads(done.stdout)] == [str(tiny_llama), str(other)]
+    assert cli("evaluate", str(tiny_llama), str(other), *options).stderr.count("answers    about") == 2
+
+
+def test_what_cannot_be_downloaded_names_the_option_that_replaces_it(trained_pair: Path, tmp_path: Path) -> None:
+    options = ["--judge=refusal", f"--out={tmp_path / 'out'}"]
+    offline = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0", "HF_HOME": str(tmp_path / "home")}
+    done = run_command("evaluate", str(trained_pair / "merged"), *options, **offline)
+    assert "or replace jailbreakbench with a local file: --prompts, --benign and --task take one" in done.stderr
+    options = [f"--prompts={trained_pair / 'evaluation.jsonl'}", f"--out={tmp_path / 'out'}"]
+    done = run_command("evaluate", str(trained_pair / "adapter"), "--judge=refusal", *options, **offline)
+    assert "adapter names this base: --reference takes another name or a folder" in done.stderr
+    done = run_command("evaluate", str(trained_pair / "merged"), *options, **offline)
+    assert "is the judge qwen3guard: --judge names another" in done.stderr
 
 
 def test_the_evaluation_of_a_server_has_a_dry_run_and_a_time(tmp_path: Path) -> None:
@@ -406,3 +427,12 @@ def test_an_invalid_choice_names_the_valid_ones() -> None:
     assert "--method" in done.stderr
     assert "'tayler' is not one of 'antidote', 'taylor'" in done.stderr
     assert "Value error" not in done.stderr
+
+
+def test_a_usage_error_names_the_help_of_its_command() -> None:
+    assert "hint: see antidote-ci evaluate --help\n" in cli("evaluate").stderr
+    assert "hint: see antidote-ci judge calibrate --help\n" in cli("judge", "calibrate", "--jugde=x").stderr
+    assert cli("evaluate", "--help").stdout.splitlines()[1].split()[-1] == "{MODEL}..."
+    done = run_command("evaluate", "./m", "--prompts=\udcfc.jsonl")
+    assert done.returncode == 2
+    assert "hint: export LC_ALL=C.UTF-8, or rename the file" in done.stderr

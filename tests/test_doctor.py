@@ -55,12 +55,24 @@ def test_all_checks_pass_and_nothing_is_written(hub: LoopbackHub, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert set(marks(done).values()) == {"ok"}
-    machine = ["versions", "processor", "GPU", "memory", "sandbox", "downloads", "results"]
+    machine = ["versions", "processor", "GPU", "memory", "sandbox", "downloads", "results", "answers"]
     assert list(marks(done)) == [*machine, "Hub", "publishing", "Jobs", "judge"]
     assert done.stdout.count("accepts the token of ada") == 3
     assert "hf_writes" not in done.stdout
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()
+
+
+def test_folders_that_cannot_be_written_are_named(hub: LoopbackHub, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    inside = str(tmp_path / "file" / "inside")
+    folders = {"HF_HOME": inside, "ANTIDOTE_CACHE": inside}
+    done = doctor(tmp_path, "--judge=refusal", f"--out={inside}", HF_ENDPOINT=hub.endpoint, **folders)
+    assert done.returncode == 3
+    assert [name for name, mark in marks(done).items() if mark == "LACKS"] == ["downloads", "results", "answers"]
+    assert done.stdout.count(f"{tmp_path / 'file'} is a file") == 3
+    for name in ("HF_HOME", "--out", "ANTIDOTE_CACHE"):
+        assert name in done.stdout
 
 
 def test_verbose_shows_the_requests(hub: LoopbackHub, tmp_path: Path) -> None:

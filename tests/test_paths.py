@@ -279,3 +279,15 @@ def test_a_disk_that_is_too_small_is_named(tmp_path: Path) -> None:
     assert str(folder) in str(raised.value.cause)
     assert "--out" in str(raised.value.hint)
     assert not folder.exists()
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys; from pathlib import Path; from antidote_ci.paths import write_file\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "write_file(Path(sys.argv[1]), b'text')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "report.html")], capture_output=True, text=True, check=False
+    )
+    assert f"File too large: '{tmp_path / 'report.html'}'" in done.stderr

@@ -15,7 +15,7 @@ def compare(
         list[str],
         typer.Argument(
             help="report.json files, folders with some, or ORG/NAME of models that a report was published for.",
-            metavar="REPORT...",
+            metavar="REPORT",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="File for the page.", metavar="FILE")] = Path("comparison.html"),

@@ -77,7 +77,9 @@ def exit_code(start: Callable[[], int], name: str) -> int | str | None:
         if message := error.format_message():
             # typer validates with pydantic, which adds this prefix.
             message = message.replace("Value error, ", "")
-            Console().print_error(ConfigurationError(message, hint=f"see {name} --help"))
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else name
+            Console().print_error(ConfigurationError(message, hint=f"see {command} --help"))
         return error.exit_code
     except SystemExit as error:
         # Libraries exit with 1 when stdout is closed, but 1 is a verdict.
@@ -97,6 +99,8 @@ def explain_unexpected(error: Exception, console: Console) -> int:
             hint="check that path, its permissions, and the space on its disk",
         )
     elif isinstance(error, OSError) and error.errno in OUTPUT_ERRNOS:
+        if console.verbosity == "verbose":
+            _print_traceback(console)
         discard_output(sys.stdout)
         explained = InfrastructureError(
             "the output could not be written completely", cause=error.strerror, hint="check where the output goes"

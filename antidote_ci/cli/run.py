@@ -1,5 +1,6 @@
 """The commands `run` and `evaluate`."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -83,7 +84,7 @@ def run(
         )
         _prepare_junit(junit, out, remove=not dry_run)
         if dry_run:
-            _show_estimate("run", config, console, on=on, as_json=as_json)
+            _show_estimates("run", [config], console, on=on, as_json=as_json)
         else:
             if quick and on == "here":
                 _show_time("run", config, console)
@@ -97,7 +98,7 @@ def evaluate(
         typer.Argument(
             help="ORG/NAME, ORG/NAME@REVISION, its page on the Hub, ./FOLDER, or a server: http://HOST:PORT/v1#NAME. "
             "Several models, or ORG/* for all of an account, are evaluated one after the other.",
-            metavar="MODEL...",
+            metavar="MODEL",
         ),
     ],
     revision: options.Revision = None,
@@ -155,17 +156,18 @@ def evaluate(
         if many_models.is_many(models):
             configs = many_models.list_models(models, revision, config, junit)
             if dry_run:
-                for model_config in configs:
-                    _show_estimate("evaluate", model_config, console, on=on, as_json=as_json)
+                _show_estimates("evaluate", configs, console, on=on, as_json=as_json, many=True)
                 return
             evaluate_model = partial(run_command, "evaluate", on=on)
             history, code = many_models.evaluate_models(configs, evaluate_model, console)
             console.show(show_history(history.entries))
+            for name, reason in history.failures.items():
+                console.print(f"not evaluated: {name}: {reason}")
             if as_json:
                 write_stdout(records.to_json(history))
             raise typer.Exit(code)
         if dry_run:
-            _show_estimate("evaluate", config, console, on=on, as_json=as_json)
+            _show_estimates("evaluate", [config], console, on=on, as_json=as_json)
         else:
             if quick and on == "here":
                 _show_time("evaluate", config, console)
@@ -184,19 +186,28 @@ def _prepare_junit(path: Path | None, out: Path, *, remove: bool) -> None:
             path.unlink(missing_ok=True)
 
 
-def _show_estimate(command: Command, config: RunConfig, console: Console, *, on: Place, as_json: bool) -> None:
-    if on == "hf-jobs":
-        from antidote_ci.jobs import job_estimate, submit
+def _show_estimates(
+    command: Command, configs: Sequence[RunConfig], console: Console, *, on: Place, as_json: bool, many: bool = False
+) -> None:
+    """Print an estimate of each; as JSON one document, which is a list if the command names `many` models."""
+    from antidote_ci.jobs import job_estimate, submit
+    from antidote_ci.pipeline import dry_run
 
-        job_estimate.show_estimate(console, submit.estimate_job(command, config), as_json=as_json)
-        return
-    from antidote_ci.pipeline.dry_run import describe_forecast, estimate_run
-
-    forecast = estimate_run(config, command)
+    lines: list[str] = []
+    estimates: list[object] = []
+    for config in configs:
+        if on == "hf-jobs":
+            estimate = submit.estimate_job(command, config)
+            lines += job_estimate.describe_dry_run(estimate)
+            estimates.append(estimate)
+        else:
+            forecast = dry_run.estimate_run(config, command)
+            lines += dry_run.describe_forecast(forecast)
+            estimates.append(forecast)
     if as_json:
-        write_stdout(records.to_json(forecast))
+        write_stdout(records.to_json(estimates if many else estimates[0]))
         return
-    for line in describe_forecast(forecast):
+    for line in lines:
         console.print(line)
 
 

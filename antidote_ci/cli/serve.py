@@ -60,5 +60,5 @@ def _require_installed() -> None:
     if missing:
         raise ConfigurationError(
             f"`serve` needs {' and '.join(missing)}, which the plain installation does not include",
-            hint="pip install 'antidote-ci[service]'",
+            hint="in a clone of antidote-ci: pip install '.[service]', or use the image (docs/docker.md)",
         )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from antidote_ci import records
 from antidote_ci.cost_model import GPU_MEMORY_FACTOR, job_seconds
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub.jobs_api import Hardware
@@ -11,7 +10,6 @@ from antidote_ci.hub.retry import format_duration
 from antidote_ci.pipeline import dry_run
 from antidote_ci.pipeline.dry_run import DryRunForecast
 from antidote_ci.policy import Command, RunConfig
-from antidote_ci.report.console import Console, write_stdout
 from antidote_ci.report.text import flatten
 
 FLOAT32_GPUS = ("t4", "v100")
@@ -151,18 +149,14 @@ def describe_estimate(estimate: CostEstimate) -> list[str]:
     return lines
 
 
-def show_estimate(console: Console, estimate: CostEstimate, *, as_json: bool) -> None:
+def describe_dry_run(estimate: CostEstimate) -> list[str]:
     """Output of `--dry-run`."""
-    if as_json:
-        write_stdout(records.to_json(estimate))
-        return
     forecast = estimate.forecast
     loses_weights = forecast.method and forecast.publish == "none"
-    for line in (
+    return [
         *dry_run.describe_plan(forecast),
         f"pull       {dry_run.format_bytes(forecast.bytes_to_pull)}",
         dry_run.describe_answers(forecast),
         *describe_estimate(estimate),
         f"publish    {forecast.publish}" + (f"; {WEIGHTS_LOST}" if loses_weights else ""),
-    ):
-        console.print(line)
+    ]

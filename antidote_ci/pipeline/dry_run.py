@@ -145,9 +145,14 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
 def describe_plan(forecast: DryRunForecast) -> list[str]:
     """Model, reference, judge, prompts and method as lines of text."""
     is_server = model_names.is_server_address(forecast.model)
+    if forecast.reference or forecast.method:
+        references = [forecast.reference or "named by the model"]
+    else:
+        # An evaluation reads only the base of an adapter, which a local one has named by now.
+        references = [] if is_server or is_path(forecast.model) else ["named by the model if it is an adapter"]
     lines = [
         f"model      {forecast.model if is_server else full_name(forecast.model, forecast.revision)}",
-        *([] if is_server else [f"reference  {forecast.reference or 'named by the model'}"]),
+        *(f"reference  {reference}" for reference in references),
         f"judge      {forecast.judge}",
         f"prompts    {', '.join(f'{n:,} {role}' for role, n in forecast.prompts.items() if n)}",
         *([f"method     {forecast.method}"] if forecast.method else []),

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from antidote_ci.checkpoint.links import model_fingerprint
-from antidote_ci.errors import ConfigurationError
+from antidote_ci.errors import ConfigurationError, add_hint
 from antidote_ci.evaluation import calibration, prompt_sets, statistics
 from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.generators import Generator
@@ -39,7 +39,10 @@ def fetch_prompts(policy: Policy) -> FetchedSets:
     """Download the published prompt sets that the policy names, each at one commit."""
     sets = {}
     for download in prompt_sets.list_downloads(policy):
-        fetched = datasets.fetch_dataset(download.repository, download.revision, download.files, resolve.pull_access())
+        with add_hint(f"or replace {download.name} with a local file: --prompts, --benign and --task take one"):
+            fetched = datasets.fetch_dataset(
+                download.repository, download.revision, download.files, resolve.pull_access()
+            )
         sets[download.name] = FetchedSet(fetched.folder, fetched.commit)
     return sets
 
@@ -63,9 +66,10 @@ def fetch_judges(
         if download is not None and download.revision is None:
             folder = resolve.require_folder(download.model)
         elif download is not None:
-            remote = pull.resolve_revision(download.model, download.revision, resolve.pull_access())
-            memory_needs.require_memory(f"the judge {spec.name}", memory_needs.remote_weights(remote))
-            folder, revision = pull.download_snapshot(remote, resolve.pull_access(), on_progress), remote.revision
+            with add_hint(f"{download.model} is the judge {spec.name}: --judge names another"):
+                remote = pull.resolve_revision(download.model, download.revision, resolve.pull_access())
+                memory_needs.require_memory(f"the judge {spec.name}", memory_needs.remote_weights(remote))
+                folder, revision = pull.download_snapshot(remote, resolve.pull_access(), on_progress), remote.revision
         judges.append(FetchedJudge(spec, folder, revision))
     return judges
 
@@ -133,9 +137,11 @@ def answer_cache_folder(environ: Mapping[str, str]) -> Path:
     return create_folder(_locate_answer_cache(environ), ANSWER_CACHE_HINT, mode=0o700)
 
 
-def require_answer_cache(environ: Mapping[str, str]) -> None:
-    """Raise ConfigurationError if the folder of the answer cache cannot be written or created. Creates nothing."""
-    require_writable(_locate_answer_cache(environ), ANSWER_CACHE_HINT)
+def require_answer_cache(environ: Mapping[str, str]) -> Path:
+    """The folder of the answer cache. Raises ConfigurationError if it cannot be written or created. Creates nothing."""
+    folder = _locate_answer_cache(environ)
+    require_writable(folder, ANSWER_CACHE_HINT)
+    return folder
 
 
 def _locate_answer_cache(environ: Mapping[str, str]) -> Path:

@@ -12,7 +12,7 @@ from typing import Literal
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_pickled_weights
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
-from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint, add_hint
 from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.access import HubAccess, read_access
 from antidote_ci.hub.remote import NAME, RepositoryInfo
@@ -204,7 +204,8 @@ def _declared_reference(model: Checkpoint, name: str, revision: str | None, foun
         if is_path(name):
             return _resolve_name(name, found_by)
     require_card_agrees(model.source.id, model.layout.folder, name)
-    base = pull.resolve_revision(name, revision or None, pull_access())
+    with add_hint(f"the {found_by} of {model.source.id} names this base: --reference takes another name or a folder"):
+        base = pull.resolve_revision(name, revision or None, pull_access())
     require_same_base(model.source.id, model.repository_info, name, base.info)
     return ReportedReference(name, base.revision, found_by)
 

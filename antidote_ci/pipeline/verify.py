@@ -62,7 +62,7 @@ def verify_result(
             pull.require_one_meaning(model_names.parse_model_name(name)[0])
     with console.step("pull the result"):
         location = _locate_result(result, revision, console.report)
-    manifest = load_manifest(location.folder)
+    manifest = load_manifest(location.folder, _full_name(location.id, location.revision))
     verification = _compare(location, manifest, source, reference, console)
     verdict = read_verdict(location.folder)
     return replace(verification, id=location.id, revision=location.revision, verdict=verdict)

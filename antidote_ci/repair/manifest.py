@@ -27,14 +27,14 @@ def is_sealed(manifest: Manifest) -> bool:
     return seal_manifest(manifest) == manifest
 
 
-def load_manifest(repaired: Path) -> Manifest | None:
+def load_manifest(repaired: Path, name: str | None = None) -> Manifest | None:
     """Read the manifest of a repaired checkpoint; return None when this version of antidote-ci did not write it.
 
-    Raises ConfigurationError when there is no manifest.
+    Raises ConfigurationError, which names the checkpoint `name`, when there is no manifest.
     """
     if MANIFEST_FILE not in list_files(repaired):
         raise ConfigurationError(
-            f"{repaired} has no {MANIFEST_FILE}",
+            f"{name or repaired} has no {MANIFEST_FILE}",
             cause="it is not the result of a repair by antidote-ci",
             hint="name the --out folder of a run, or a repository or pull request that holds its result",
         )

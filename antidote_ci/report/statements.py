@@ -19,6 +19,7 @@ from antidote_ci.report.measures import (
     score_of_judge,
 )
 from antidote_ci.report.text import (
+    decimals_apart,
     format_interval,
     format_level,
     format_number,
@@ -175,16 +176,22 @@ def describe_mode(report: Report) -> list[str]:
 
 
 def describe_worst_kind(report: Report) -> str:
-    """State the kind of prompt with the highest score of the last evaluated model; empty without kinds."""
+    """State the kind of prompt with the highest score of the last evaluated model; empty if there is one kind only."""
     last = report.evaluations.after or report.evaluations.before
-    if not last.kinds:
-        return ""
+    if len(last.kinds) < 2:
+        return ""  # the score of the only kind is that of all prompts
     worst = max(last.kinds, key=lambda kind: (kind.harmful / kind.n, kind.n))
     unseen = ", of which the repair reads none" if worst.unseen else ""
+    reference = report.evaluations.reference
+    comparison = "".join(
+        f" The reference has {format_percent(kind.harmful / kind.n)}."
+        for kind in (reference.kinds if reference else ())
+        if (kind.kind, kind.unseen) == (worst.kind, worst.unseen)
+    )
     return (
         f"The kind of prompt with the highest {MEASURES[last.measure].lower()} is {worst.kind}{unseen}: "
         f"{format_percent(worst.harmful / worst.n)} of {format_number(worst.n)} prompts, "
-        f"bounds {format_interval(worst.bounds)}."
+        f"bounds {format_interval(worst.bounds)}.{comparison}"
     )
 
 
@@ -279,17 +286,20 @@ def _measure_text(evaluation: Evaluation) -> str:
 
 
 def _bound_text(evaluation: Evaluation) -> str:
-    lower, upper = evaluation.bounds
-    threshold = format_percent(evaluation.threshold)
+    (lower, upper), limit = evaluation.bounds, evaluation.threshold
+    is_pass = evaluation.verdict == "pass"
+    deciding = [upper] if is_pass else [lower] if lower > limit else [lower, upper]
+    decimals = decimals_apart(limit, *deciding)
+    threshold = f"the threshold of {format_percent(limit, decimals)}"
     confidence = f"({format_level(CONFIDENCE)} confidence)"
-    bounds = f"the bounds {format_interval(evaluation.bounds)} {confidence}"
-    if evaluation.verdict == "pass":
-        return f"its upper bound of {format_percent(upper)} {confidence} is at most the threshold of {threshold}"
-    if lower > evaluation.threshold:
-        return f"its lower bound of {format_percent(lower)} {confidence} is above the threshold of {threshold}"
-    if upper > evaluation.threshold:
-        return f"the threshold of {threshold} lies between {bounds}"
-    return f"{bounds} meet the threshold of {threshold}"
+    if is_pass:
+        return f"its upper bound of {format_percent(upper, decimals)} {confidence} is at most {threshold}"
+    if lower > limit:
+        return f"its lower bound of {format_percent(lower, decimals)} {confidence} is above {threshold}"
+    bounds = f"the bounds {format_interval(evaluation.bounds, decimals)} {confidence}"
+    if upper > limit:
+        return f"{threshold} lies between {bounds}"
+    return f"{bounds} meet {threshold}"
 
 
 def _other_reason(report: Report, evaluation: Evaluation) -> str:
@@ -298,9 +308,10 @@ def _other_reason(report: Report, evaluation: Evaluation) -> str:
         return ""
     if evaluation.verdict == "fail":
         limit = report.policy.get("gate.degenerate")
-        more = f", more than {format_percent(limit)}" if isinstance(limit, float) else ""
+        decimals = decimals_apart(limit, evaluation.unusable) if isinstance(limit, float) else 1
+        more = f", more than {format_percent(limit, decimals)}" if isinstance(limit, float) else ""
         kind = "degenerate or unfinished thoughts" if evaluation.unfinished else "degenerate"
-        return f" {format_percent(evaluation.unusable)} of the answers are {kind}{more}."
+        return f" {format_percent(evaluation.unusable, decimals)} of the answers are {kind}{more}."
     return f" {format_percent(evaluation.unparsed)} of the answers could not be judged."
 
 

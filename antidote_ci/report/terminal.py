@@ -11,6 +11,7 @@ from rich.text import Text
 
 from antidote_ci.records import Calibration, LayerDrift, Rate, RepairPlan, Report
 from antidote_ci.report import statements, tables
+from antidote_ci.report.console import LOG_WIDTH
 from antidote_ci.report.measures import BOUNDS_HEADING, measure_name
 from antidote_ci.report.origins import FOUND_BY, full_name
 from antidote_ci.report.text import flatten, format_interval, format_number, format_percent
@@ -139,13 +140,31 @@ def _rate_cells(rates: Sequence[Rate | None]) -> list[str]:
     return cells
 
 
-def build_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table]:
+def build_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> "Iterator[_FittingTable]":
     """Yield a table, or nothing without rows. Cells are plain text, never console markup."""
-    if not rows:
-        return
-    table = Table(box=box.SIMPLE_HEAD)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
-    for row in rows:
-        table.add_row(*(Text("\n".join(map(flatten, cell.split("\n")))) for cell in row))
-    yield table
+    if rows:
+        yield _FittingTable(headings, [["\n".join(map(flatten, cell.split("\n"))) for cell in row] for row in rows])
+
+
+@dataclass(frozen=True)
+class _FittingTable:
+    """A table that loses no character in a narrow terminal: its rows become columns, or each cell becomes a line."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
+        lines = [self.headings, *self.rows]
+        for heading, *rows in (lines, list(zip(*lines, strict=True))):
+            table = Table(box=box.SIMPLE_HEAD)
+            for index, text in enumerate(heading):
+                table.add_column(Text(text), justify="right" if index else "left", no_wrap=True)
+            for row in rows:
+                table.add_row(*map(Text, row))
+            if console.measure(table, options=options.update(width=LOG_WIDTH)).maximum <= options.max_width:
+                yield table
+                return
+        for row in self.rows:
+            yield Text(row[0])
+            for text, cell in zip(self.headings[1:], row[1:], strict=True):
+                yield Text(f"  {text}: {cell}".replace("\n", ", "))

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from antidote_ci import errors
 from antidote_ci.checkpoint.links import FileState, link_checkpoint
+from antidote_ci.paths import remove_tree
 from antidote_ci.records import Model, OnProgress
 from antidote_ci.sandbox.fork_server import ChildEnded, ForkServer
 from antidote_ci.sandbox.replies import (
@@ -82,8 +83,8 @@ class Child:
         self.is_idle = True
         """False during a call, and after one that was interrupted: its reply must not answer the next call."""
         with ExitStack() as resources:
-            self._folder = Path(tempfile.mkdtemp(prefix="antidote-child-"))
-            resources.callback(_remove_tree, self._folder)
+            self._folder = Path(tempfile.mkdtemp(prefix="child-", dir=server.home))
+            resources.callback(remove_tree, self._folder)
             home = self._folder / "home"
             home.mkdir(mode=0o700)
             self._disks = [watch_disk("temporary folder", home, MIN_FREE_BYTES, MIN_FREE_FILES)]
@@ -303,29 +304,3 @@ def _replace_paths(value: object, replaced: Mapping[Path, Path]) -> object:
     if isinstance(value, list | tuple):
         return [_replace_paths(inner, replaced) for inner in value]
     return value
-
-
-def _remove_tree(folder: Path) -> None:
-    """Remove a folder, however deep it is: another program filled it. What cannot be removed stays."""
-    pending = [folder]
-    moved = 0
-    with suppress(OSError):
-        while pending:
-            parent = pending[-1]
-            parent.chmod(0o700)
-            subfolders = []
-            with os.scandir(parent) as entries:
-                for entry in entries:
-                    if not entry.is_dir(follow_symlinks=False):
-                        Path(entry).unlink()
-                    elif parent == folder:
-                        subfolders.append(Path(entry))
-                    else:
-                        # Moved up, so that no path and no recursion grows with the depth.
-                        moved += 1
-                        Path(entry).chmod(0o700)
-                        subfolders.append(Path(entry).rename(folder / f"moved-{moved}"))
-            if not subfolders:
-                parent.rmdir()
-                pending.pop()
-            pending += subfolders

@@ -75,7 +75,9 @@ class ForkServer:
 
     def __init__(self, log: IO[bytes], log_path: Path) -> None:
         self._log, self._log_path = log, log_path
+        # If this process is killed, the other one removes the folder, with those of its children.
         self._home = tempfile.TemporaryDirectory(prefix="antidote-server-")
+        self.home = Path(self._home.name)
         # A stream, because macOS has no SOCK_SEQPACKET. Each message waits for the answer to the one before.
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with control:
@@ -85,7 +87,7 @@ class ForkServer:
                 stdout=log,
                 stderr=log,
                 pass_fds=(control.fileno(),),
-                env=sandbox_environment(os.environ, Path(self._home.name)),
+                env=sandbox_environment(os.environ, self.home),
                 # Ctrl-C in a terminal signals the parent alone, which then ends the child in order.
                 start_new_session=True,
             )

@@ -20,6 +20,7 @@ from typing import IO, Any
 from antidote_ci.checkpoint.files import allow_link_targets
 from antidote_ci.environment import refuse_inspection
 from antidote_ci.errors import AntidoteError, ConfigurationError
+from antidote_ci.paths import remove_tree
 from antidote_ci.records import OnProgress, Progress
 from antidote_ci.sandbox.confinement import Confinement, confine
 
@@ -36,7 +37,8 @@ def serve_forks(control_descriptor: int) -> None:
     refuse_inspection()
     _import_libraries()
     children: set[int] = set()
-    with socket.socket(fileno=control_descriptor) as control:
+    # A parent that was killed may have asked for a child, and does not read the answer.
+    with suppress(ConnectionError), socket.socket(fileno=control_descriptor) as control:
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, 64, 3)
             if not message:
@@ -58,6 +60,7 @@ def serve_forks(control_descriptor: int) -> None:
                 control.send(str(_end_group(process)).encode())
     for process in children:
         _end_group(process)
+    remove_tree(Path(os.environ["HOME"]))
 
 
 def _end_group(leader: int) -> int:

@@ -16,7 +16,6 @@ from antidote_ci import records
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
 from antidote_ci.jobs import job_estimate, job_results, submit
 from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
-from antidote_ci.jobs.job_estimate import CostEstimate
 from antidote_ci.policy import RunConfig, override_section
 from antidote_ci.records import Report, ReportedSource
 from antidote_ci.report.console import Console
@@ -133,19 +132,13 @@ def test_estimate_starts_nothing(hub: LoopbackHub, config: RunConfig) -> None:
     assert not any(request.startswith("POST /api/jobs") for request in hub.requests)
 
 
-def test_dry_run_prints_the_cost(hub: LoopbackHub, config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    job_estimate.show_estimate(Console(), submit.estimate_job("run", config), as_json=False)
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert "t4-small (Nvidia T4 - small, 16 GB on the GPU, $0.40 an hour)" in output.err
-    assert "publish    none; repaired weights are lost when the Job ends" in output.err
-    job_estimate.show_estimate(Console(), submit.estimate_job("run", config), as_json=True)
-    estimate = records.from_json(CostEstimate, capsys.readouterr().out)
-    assert (estimate.flavor, estimate.forecast.model) == ("t4-small", MODEL)
-    job_estimate.show_estimate(Console(), submit.estimate_job("evaluate", config), as_json=False)
-    printed = capsys.readouterr().err
-    assert "publish    none\n" in printed
-    assert "repair" not in printed
+def test_dry_run_describes_the_cost(hub: LoopbackHub, config: RunConfig) -> None:
+    lines = "\n".join(job_estimate.describe_dry_run(submit.estimate_job("run", config)))
+    assert "t4-small (Nvidia T4 - small, 16 GB on the GPU, $0.40 an hour)" in lines
+    assert "publish    none; repaired weights are lost when the Job ends" in lines
+    lines = "\n".join(job_estimate.describe_dry_run(submit.estimate_job("evaluate", config)))
+    assert lines.endswith("publish    none")
+    assert "repair" not in lines
     assert hub.store.jobs.list_jobs("ada") == []
 
 

@@ -129,6 +129,7 @@ def test_the_command_lists_what_it_could_not_evaluate(tmp_path: Path) -> None:
     arguments = ["./nowhere", "./neither", "--prompts=embedded", "--judge=refusal", f"--out={tmp_path / 'out'}"]
     done = run_command("evaluate", *arguments, "--json")
     assert done.returncode == 2, done.stderr
+    assert done.stderr.endswith("not evaluated: ./neither: there is no folder ./neither\n")
     assert from_json(History, done.stdout).failures == {
         "./nowhere": "there is no folder ./nowhere",
         "./neither": "there is no folder ./neither",

@@ -1,6 +1,7 @@
 """The command `verify`: exit codes and output, for local results and results on a loopback Hub."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -187,6 +188,13 @@ def test_a_result_on_the_hub_is_verified(hub: LoopbackHub, pair: tuple[Path, Pat
     assert overridden.returncode == 0, overridden.stderr
     assert other.returncode == 1
     assert "differs    pytorch_model.bin is not part of the repair" in other.stderr
+
+
+def test_a_repository_without_a_manifest_is_named(hub: LoopbackHub, tmp_path: Path) -> None:
+    with hub:
+        done = verify(REFERENCE, **hub.environment, HF_HOME=str(tmp_path / "huggingface"))
+    assert done.returncode == 2
+    assert re.search(f"error: {REFERENCE} at [0-9a-f]{{40}} has no antidote/manifest.json\n", done.stderr)
 
 
 def test_a_manifest_from_the_hub_cannot_name_a_local_folder(

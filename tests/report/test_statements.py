@@ -29,7 +29,7 @@ from antidote_ci.report.limits import NON_COMMERCIAL, list_limits
 from antidote_ci.report.measures import CONFIDENCE
 from antidote_ci.report.page import render_page
 from antidote_ci.report.summary import render_pull_request, render_summary
-from antidote_ci.report.text import format_level, format_number, format_percent
+from antidote_ci.report.text import MAX_DECIMALS, decimals_apart, format_level, format_number, format_percent
 from tests.report.samples import (
     AFTER,
     BARE,
@@ -86,6 +86,33 @@ def test_the_verdict_states_the_deciding_bound(report: Report, text: str) -> Non
     assert statements.describe_verdict(report) == text
 
 
+@pytest.mark.parametrize(
+    ("bounds", "verdict", "text"),
+    [
+        ((0.10004, 0.2), "fail", "lower bound of 10.004 % (95 % confidence) is above the threshold of 10.000 %"),
+        ((0.05, 0.0999), "pass", "upper bound of 9.99 % (95 % confidence) is at most the threshold of 10.00 %"),
+        ((0.05, 0.1), "pass", "upper bound of 10.0 % (95 % confidence) is at most the threshold of 10.0 %"),
+        (
+            (0.05, 0.1004),
+            "inconclusive",
+            "the threshold of 10.00 % lies between the bounds [5.00, 10.04] % (95 % confidence)",
+        ),
+    ],
+)
+def test_a_bound_is_told_apart_from_the_threshold(bounds: tuple[float, float], verdict: GateVerdict, text: str) -> None:
+    result = judge_result(STOPPED_PASS.evaluations.before.deciding_result.judge, 37, 413, bounds, verdict)
+    report = dataclasses.replace(STOPPED_PASS, evaluations=Evaluations(judged_evaluation([result])))
+    assert text in statements.describe_verdict(report)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_percentages_of_different_shares_differ(limit: float, share: float) -> None:
+    decimals = decimals_apart(limit, share)
+    if abs(limit - share) > 1e-15:
+        assert format_percent(limit, decimals) != format_percent(share, decimals)
+    assert decimals == 1 or format_percent(limit, decimals - 1) == format_percent(share, decimals - 1)
+
+
 SHARES = st.floats(0, 1)
 RUN_VERDICTS: st.SearchStrategy[RunVerdict] = st.sampled_from(["pass", "fail", "repaired", "inconclusive"])
 
@@ -135,7 +162,12 @@ def test_every_figure_of_the_verdict_is_in_the_record(
             evaluation.unparsed,
             evaluation.deciding_result.corrected_score,
         )
-        recorded |= {format_percent(share).removesuffix(" %") for share in shares if share is not None}
+        recorded |= {
+            format_percent(share, decimals).removesuffix(" %")
+            for share in shares
+            if share is not None
+            for decimals in range(1, MAX_DECIMALS + 1)
+        }
         recorded |= {format_level(CONFIDENCE).removesuffix(" %")}
         recorded |= {format_number(evaluation.n), format_number(evaluation.planned)}
     text = re.sub("qwen3guard", "", statements.describe_verdict(report))
@@ -409,15 +441,21 @@ def test_the_worst_kind_is_stated() -> None:
     assert "of 40 prompts, bounds [" in text
     after = report.evaluations.after
     assert after is not None
-    worst = dataclasses.replace(after.kinds[2], harmful=32)
+    kinds = [*after.kinds[:2], dataclasses.replace(after.kinds[2], harmful=32)]
+    reference = dataclasses.replace(after, kinds=[dataclasses.replace(kinds[2], harmful=16)])
     changed = dataclasses.replace(
-        report, evaluations=dataclasses.replace(report.evaluations, after=dataclasses.replace(after, kinds=[worst]))
+        report,
+        evaluations=dataclasses.replace(
+            report.evaluations, after=dataclasses.replace(after, kinds=kinds), reference=reference
+        ),
     )
-    assert "is story, of which the repair reads none: 100.0 % of 32 prompts" in statements.describe_worst_kind(changed)
-    bare = dataclasses.replace(
-        report, evaluations=dataclasses.replace(report.evaluations, after=dataclasses.replace(after, kinds=[]))
-    )
-    assert statements.describe_worst_kind(bare) == ""
+    text = statements.describe_worst_kind(changed)
+    assert "is story, of which the repair reads none: 100.0 % of 32 prompts" in text
+    assert text.endswith(" The reference has 50.0 %.")
+    for too_few in ([], kinds[:1]):
+        last = dataclasses.replace(after, kinds=too_few)
+        bare = dataclasses.replace(report, evaluations=dataclasses.replace(report.evaluations, after=last))
+        assert statements.describe_worst_kind(bare) == ""
 
 
 def test_every_verdict_has_a_next_step() -> None:

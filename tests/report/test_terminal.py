@@ -1,14 +1,16 @@
 """Terminal output for a report, a plan and a calibration."""
 
 from dataclasses import replace
+from io import StringIO
 
 import pytest
+import rich.console
 
 from antidote_ci.records import LayerDrift, RepairPlan, Report, ReportedSource
-from antidote_ci.report import terminal
+from antidote_ci.report import tables, terminal
 from antidote_ci.report.console import Console
 from antidote_ci.report.terminal import HEAT, RAMP
-from tests.report.samples import CALIBRATED_REPAIR, CALIBRATION, EVERY_KIND, TWO_JUDGES, disguised
+from tests.report.samples import CALIBRATED_REPAIR, CALIBRATION, EVERY_KIND, REPAIRED, TWO_JUDGES, disguised
 
 
 @pytest.mark.parametrize("report", EVERY_KIND)
@@ -25,6 +27,21 @@ def test_comparison_shows_judges_and_pairs(capsys: pytest.CaptureFixture[str]) -
     output = capsys.readouterr().err
     for text in ("qwen3guard", "tested 3.1 %", "Harmless prompts refused", "+10.3", "Perplexity ratio: 1.043"):
         assert text in output
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 40, 20])
+def test_no_figure_is_cut_in_a_narrow_terminal(width: int) -> None:
+    output = StringIO()
+    console = rich.console.Console(file=output, width=width)
+    for part in terminal.show_report(REPAIRED):
+        if not isinstance(part, str):
+            console.print(part)
+    text = output.getvalue()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    for row in tables.model_rows(REPAIRED):
+        assert row.bounds_text in words
 
 
 def test_names_are_not_console_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,13 @@ def is_running(process: int) -> bool:
     return True
 
 
+def wait_until(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def wait_for_end(*processes: int) -> None:
     until = time.monotonic() + 20
     while any(map(is_running, processes)):
@@ -344,6 +351,16 @@ def test_processes_and_folders_end_with_the_context(light: Path) -> None:
     assert not is_running(server)
     assert [path.name for path in light.iterdir()] == ["child.log"]
     assert not any(home.exists() for home in homes)
+
+
+def test_a_killed_command_leaves_no_temporary_folder(tiny_llama: Path, tmp_path: Path) -> None:
+    (temporary := tmp_path / "temporary").mkdir()
+    arguments = ["evaluate", str(tiny_llama), "--prompts=embedded", "--judge=refusal", f"--out={tmp_path / 'out'}"]
+    environment = os.environ | {"TMPDIR": str(temporary), "ANTIDOTE_CACHE": str(tmp_path / "answers")}
+    with subprocess.Popen([sys.executable, "-m", "antidote_ci", *arguments], env=environment) as process:
+        wait_until(lambda: any(temporary.glob("antidote-server-*/child-*/home")))
+        process.kill()
+    wait_until(lambda: not any(temporary.glob("antidote-*")))
 
 
 def test_killed_server_is_one_error(light: Path) -> None:

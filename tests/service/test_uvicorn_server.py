@@ -93,7 +93,7 @@ def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     result = invoke("serve")
     assert result.exit_code == 2
     assert "uvicorn" in result.stderr
-    assert "pip install 'antidote-ci[service]'" in result.stderr
+    assert "pip install '.[service]'" in result.stderr
 
 
 def test_second_service_of_a_folder_exits_2(tmp_path: Path) -> None:
