@@ -53,7 +53,7 @@ def run(
 
     More: docs/commands.md
     """
-    with handle_exit() as console:
+    with handle_exit(_describe_rest(no_cache)) as console:
         from antidote_ci.pipeline.configuration import configure
 
         config = configure(
@@ -127,7 +127,7 @@ def evaluate(
 
     Exit codes are those of `run`. More: docs/commands.md, and for several models docs/compare.md
     """
-    with handle_exit() as console:
+    with handle_exit(_describe_rest(no_cache)) as console:
         from antidote_ci.pipeline import many_models
         from antidote_ci.pipeline.configuration import configure
         from antidote_ci.report.history import show_history
@@ -173,6 +173,11 @@ def evaluate(
                 _show_time("evaluate", config, console)
             report = run_command("evaluate", config, console, on=on)
             exit_with_verdict(console, report, out, as_json=as_json, junit=junit)
+
+
+def _describe_rest(no_cache: bool) -> str:
+    rest = "no partial results are left"
+    return rest if no_cache else f"{rest}, and the same command uses the answers that are stored"
 
 
 def _prepare_junit(path: Path | None, out: Path, *, remove: bool) -> None:
