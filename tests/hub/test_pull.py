@@ -32,10 +32,11 @@ from tests.hub.canned import Canned, CannedHub, Request, forward
 from tests.hub.hub_samples import NO_RETRY, TOKEN, MakeModel, full_text
 
 SCRIPT = """
-import sys
+import signal, sys
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.pull import download_snapshot, resolve_revision
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background commands ignore it
 for revision in sys.argv[1:]:
     try:
         print(download_snapshot(resolve_revision('org/model', revision, HubAccess()), HubAccess(), lambda _: None))

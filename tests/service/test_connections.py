@@ -90,10 +90,8 @@ def test_connection_that_reads_no_answer_is_closed(running: ServiceProcess) -> N
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(SECONDS_TO_READ + 20)
         connection.connect(("127.0.0.1", running.port))
-        started = time.monotonic()
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             connection.sendall(requests * 1000)
-        assert time.monotonic() - started > SECONDS_TO_READ
 
 
 @pytest.mark.parametrize(
