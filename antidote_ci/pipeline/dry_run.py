@@ -181,13 +181,18 @@ def describe_forecast(forecast: DryRunForecast) -> list[str]:
     return [
         *describe_plan(forecast),
         f"pull       {format_bytes(forecast.bytes_to_pull)}, of which {format_bytes(forecast.bytes_to_download)} "
-        f"are not cached; {format_bytes(forecast.disk_free)} free",
+        f"are not cached; {_describe_free(forecast.disk_free, forecast.bytes_to_download)}",
         *([f"write      up to {format_bytes(forecast.bytes_to_write)}"] if forecast.method else []),
-        f"memory     about {format_bytes(forecast.memory_bytes)}; {format_bytes(forecast.memory_free)} free",
+        f"memory     about {format_bytes(forecast.memory_bytes)}; "
+        f"{_describe_free(forecast.memory_free, forecast.memory_bytes)}",
         describe_answers(forecast),
         f"{describe_time(forecast)}; less on a GPU",
         *([f"publish    {forecast.publish}"] if forecast.method or forecast.publish != "none" else []),
     ]
+
+
+def _describe_free(free: int, needed: int) -> str:
+    return f"{format_bytes(free)} free" + (", which may not be enough" if free < needed else "")
 
 
 def format_bytes(count: int) -> str:

@@ -1,5 +1,6 @@
 """The memory that a model needs, compared with the memory of this machine."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from antidote_ci.hub.remote import (
     count_remote_weight_bytes,
 )
 from antidote_ci.model import memory
-from antidote_ci.pipeline.dry_run import JUDGE_TOKENS, estimate_run
+from antidote_ci.pipeline.dry_run import JUDGE_TOKENS, describe_forecast, estimate_run
 from antidote_ci.policy import Policy, RunConfig, override_section
 from loopback_hub import LoopbackHub
 from tests.builders import ignore
@@ -75,6 +76,9 @@ def test_dry_run_estimates_from_metadata(hub: LoopbackHub, model: MakeModel, tmp
     assert first.memory_free > BASE_MEMORY
     assert first.disk_free > count_remote_bytes(remote)
     assert not any("/resolve/" in request for request in hub.requests)
+    assert "may not be enough" not in str(describe_forecast(first))
+    for short in (replace(first, memory_free=1), replace(first, disk_free=1)):
+        assert sum("may not be enough" in line for line in describe_forecast(short)) == 1
     download_snapshot(remote, NO_RETRY, ignore)
     assert estimate_run(config).bytes_to_download == 0
 
