@@ -3,6 +3,8 @@
 Each is made once and kept under the work folder, by a name and a digest of all that decided it.
 """
 
+import ctypes
+import gc
 import hashlib
 import json
 import time
@@ -171,6 +173,7 @@ def tune(
     trained = time.monotonic() - began
     model.save_pretrained(folder / "adapter", save_embedding_layers=False)
     del model, network
+    return_memory()
     said = {
         "loss_by_epoch": losses,
         "rows": len(batches.rows),
@@ -179,6 +182,14 @@ def tune(
         "seconds": time.monotonic() - began,
     }
     (folder / "training.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def return_memory() -> None:
+    """To the system: glibc keeps the gigabytes that a training has freed, and they would count as a repair's."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def _digest(said: object) -> str:

@@ -3,7 +3,6 @@
 A file is there whole or not at all, so a cell that was killed is made again, and what it left behind goes first.
 """
 
-import ctypes
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -142,7 +141,6 @@ def _made(cell: Cell, suite: Suite) -> Result:
     )
     try:
         reference = suite.steps.align(cell.attack.defence)
-        give_back_memory()
         with (
             _room(_scratch(suite) / cell.id) as room,
             suite.steps.open_instruments(cell, reference, room) as cell_steps,
@@ -169,7 +167,6 @@ def _measured(result: Result, reference: Path, cell_steps: CellSteps, suite: Sui
         return replace(result, failure=f"its reference is not safe: {lack}")
     with watching() as training:
         attacked = suite.steps.attack(attack, reference)
-    give_back_memory()
     adapter = attacked / "adapter"
     with watching() as cost:
         found = cell_steps.measure(Model(reference, adapter), cost)
@@ -186,13 +183,6 @@ def _measured(result: Result, reference: Path, cell_steps: CellSteps, suite: Sui
         suite.say(f"    {repair.method} {repair.dose:g}, {repair.realignment} pairs: {_figures(point.measured)}")
         points.append(point)
     return replace(result, attacked=found, points=points)
-
-
-def give_back_memory() -> None:
-    """To the system: glibc keeps what a training has freed, gigabytes, and they would count as a repair's."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
 
 
 def _unsafe(measured: Measured) -> str | None:
