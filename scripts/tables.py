@@ -32,6 +32,8 @@ from antidote_ci.jobs.job_estimate import MemoryNeed, cheapest_flavor
 from antidote_ci.pipeline import dry_run
 from antidote_ci.policy import SECTIONS, Policy, to_quick
 from antidote_ci.repair.methods import METHODS
+from benchmarks.repair.page import collect_trials, select_confirmed, write_summary
+from benchmarks.repair.records import RESULTS, read_cells
 from loopback_hub.jobs import flavor_json
 from loopback_hub.records import HARDWARE
 
@@ -157,6 +159,7 @@ def tables() -> dict[str, str]:
         "outputs": action_table("Output", action["outputs"]),
         "flavors": flavor_table(),
         "runners": runner_table(),
+        "repairs": write_summary(select_confirmed(collect_trials(read_cells(RESULTS)))),
     }
 
 

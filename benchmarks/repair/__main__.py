@@ -35,9 +35,8 @@ from benchmarks.repair.networks import EditableModel
 from benchmarks.repair.outcomes import PREFILL, REFUSED
 from benchmarks.repair.page import DEFAULT, FIGURE, UNREPAIRED, collect_trials, write_page
 from benchmarks.repair.prompts import ATTACKED_FILE, HARMFUL, HARMLESS, Part, Prompts
-from benchmarks.repair.records import Attempt, Cell, Outcomes, share
+from benchmarks.repair.records import RESULTS, Attempt, Cell, Outcomes, read_cells, share
 
-RESULTS = Path(__file__).parent / "results"
 MOST_TASK_ROWS = 1600
 CONFIRMED = ("taylor", "two-teachers", "scale", "antidote")
 REATTACKED = ("reference", "taylor")
@@ -67,7 +66,7 @@ def main() -> None:
 
 def write_results(results: Path) -> None:
     """Write the page and its figure beside the folder of cells."""
-    cells = [records.from_json(Cell, path.read_bytes()) for path in sorted(results.glob("*.json"))]
+    cells = read_cells(results)
     kind_cells = [records.from_json(KindCell, path.read_bytes()) for path in sorted(results.glob("left-out/*.json"))]
     (results.parent / "RESULTS.md").write_text(write_page(cells, kind_cells), encoding="utf-8")
     (results.parent / FIGURE).write_text(draw_frontiers(collect_trials(cells)), encoding="utf-8")

@@ -79,11 +79,16 @@ def collect_trials(cells: Sequence[Cell]) -> list[Trial]:
     return trials
 
 
+def select_confirmed(trials: Sequence[Trial]) -> list[Trial]:
+    """The confirmation attacks."""
+    return [trial for trial in trials if trial.name.startswith("C")]
+
+
 def write_page(cells: Sequence[Cell], kind_cells: Sequence[KindCell] = ()) -> str:
     """The page. Only confirmation attacks decide goals and claims; tuning attacks are shown apart."""
     trials = collect_trials(cells)
-    confirmed = [trial for trial in trials if trial.name.startswith("C")]
-    tuned = [trial for trial in trials if not trial.name.startswith("C")]
+    confirmed = select_confirmed(trials)
+    tuned = [trial for trial in trials if trial not in confirmed]
     parts = [
         "# Results of the repair benchmark\n\n"
         "Written by `make bench-repair` from `results/`. [PROTOCOL.md](PROTOCOL.md) says what is measured. All figures "
@@ -91,6 +96,7 @@ def write_page(cells: Sequence[Cell], kind_cells: Sequence[KindCell] = ()) -> st
         f"Measured: {len(cells)} cells, {sum(sum(cell.seconds.values()) for cell in cells) / 3600:.1f} hours on "
         + "; ".join(sorted({cell.machine for cell in cells}))
         + ".",
+        write_summary(confirmed),
         _write_goals(confirmed),
         _write_comparison(confirmed),
         "## Frontiers\n\nEvery dose that was tried, on the selection prompts. A dose that loses more than "
@@ -103,6 +109,38 @@ def write_page(cells: Sequence[Cell], kind_cells: Sequence[KindCell] = ()) -> st
         parts += [_write_trial(trial) for trial in tuned]
     parts += [*_write_left_out(kind_cells), LIMITS]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_summary(trials: Sequence[Trial]) -> str:
+    """A table of what the default did on each attack; empty without one that it repaired."""
+    rows = []
+    for trial in trials:
+        if DEFAULT not in trial.repaired:
+            continue
+        attack, repaired = ATTACKS[trial.name], trial.repaired[DEFAULT]
+        models = (trial.reference, trial.attacked, repaired)
+        rows.append(
+            [
+                f"{attack.model}, {attack.task}, {attack.poison:.0%} harmful",
+                f"{trial.cells[DEFAULT].dose:g}",
+                _join(model.harm(UNSEEN) for model in models),
+                _join(model.accuracy for model in models[1:]),
+                *(_join(model.refusals(name) for model in models) for name in ("everyday", "xstest-safe")),
+            ]
+        )
+    header = [
+        "fine-tuning",
+        "dose",
+        "harmful prompts not refused: reference / fine-tuned / repaired",
+        "task accuracy: fine-tuned / repaired",
+        "everyday prompts refused: reference / fine-tuned / repaired",
+        "safe prompts that resemble harmful ones refused: the same",
+    ]
+    return _table(header, rows) if rows else ""
+
+
+def _join(values: Iterable[float]) -> str:
+    return " / ".join(map(_percent, values))
 
 
 def _write_goals(trials: Sequence[Trial]) -> str:

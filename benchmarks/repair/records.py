@@ -1,9 +1,14 @@
 """The records of the repair benchmark: one JSON file for each cell. No text of a prompt or an answer is stored."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from antidote_ci import records
 from benchmarks.repair.attacks import Attack
 from benchmarks.repair.outcomes import DEGENERATE, REFUSED, TaskOutcome
+
+RESULTS = Path(__file__).parent / "results"
+"""The cells that are committed."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,11 @@ class Cell:
     machine: str
     versions: dict[str, str]
     date: str
+
+
+def read_cells(results: Path) -> list[Cell]:
+    """All cells of a folder."""
+    return [records.from_json(Cell, path.read_bytes()) for path in sorted(results.glob("*.json"))]
 
 
 def share(letters: str, letter: str) -> float:
