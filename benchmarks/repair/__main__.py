@@ -159,7 +159,7 @@ class Bench:
                 "select": selected - prepared,
                 "confirm": time.monotonic() - selected,
             },
-            machine=f"{platform.machine()}, {loading.detect_instruction_set()}, {loading.get_threads()} threads",
+            machine=f"{platform.machine()}, {loading.detect_instruction_set()}, threads: {loading.get_threads()}",
             versions={
                 "torch": str(torch.__version__),
                 "transformers": transformers.__version__,

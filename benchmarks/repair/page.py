@@ -41,7 +41,7 @@ LIMITS = """\
   with the prompts that a repair reads, and their language is English.
 - **Robustness.** After a prefilled beginning of the answer, or ten more steps of the attack, the repaired model
   answers like the reference after the same: a repair restores the reference, and makes nothing more robust than it.
-- **Other machines.** All cells were computed in bfloat16 on two cores of one machine."""
+- **GPUs and float32.** All cells were computed in bfloat16 on CPUs."""
 
 Rows = Iterable[Sequence[str]]
 
