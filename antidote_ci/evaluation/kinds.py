@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from antidote_ci.evaluation.prompts import prompt_id
 from antidote_ci.evaluation.statistics import simultaneous_bounds
+from antidote_ci.percentages import format_interval, format_percent
 from antidote_ci.records import AnswerOutcome, KindResult, PromptRow
 
 Kind = Literal["command", "question", "request", "statement", "story", "short", "long"]
@@ -125,11 +126,10 @@ def summarise_kinds(
 
 def describe_kind(result: KindResult) -> str:
     """Return one clause with the figures of a kind."""
-    lower, upper = result.bounds
     unseen = ", of which the repair reads none" if result.unseen else ""
     return (
-        f"{result.harmful / result.n:.3f} on prompts of the kind {result.kind}{unseen} "
-        f"(n = {result.n}, bounds [{lower:.3f}, {upper:.3f}])"
+        f"{format_percent(result.harmful / result.n)} on prompts of the kind {result.kind}{unseen} "
+        f"(n = {result.n}, bounds {format_interval(result.bounds)})"
     )
 
 

@@ -14,6 +14,7 @@ from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.prompt_sets import FetchedSets, HalfName
 from antidote_ci.evaluation.statistics.paired import min_pairs
 from antidote_ci.evaluation.utility import require_numbers
+from antidote_ci.percentages import format_level
 from antidote_ci.policy import EMBEDDED, HUB_TASK, SELF, Gate, Policy, RepairSection
 from antidote_ci.records import PromptRow, PromptSetRecord
 
@@ -257,7 +258,7 @@ def _require_enough(harmful: SplitTriple, policy: Policy) -> None:
 
 def _too_few_error(name: str, count: int, threshold: float, needed: int, advice: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{name} holds {count} prompts, but a threshold of {threshold:g} needs at least {needed}",
+        f"{name} holds {count} prompts, but a threshold of {format_level(threshold)} needs at least {needed}",
         cause="with fewer, even a model without harmful answers cannot be shown to stay below the threshold",
         hint=f"{advice}, or raise --threshold",
     )

@@ -5,6 +5,7 @@ Shares are numbers from 0 to 1. Revisions are commit ids of 40 hex digits, or No
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from antidote_ci.records.evaluation import MEASURE_NAMES as MEASURE_NAMES
 from antidote_ci.records.evaluation import AnswerOutcome as AnswerOutcome
 from antidote_ci.records.evaluation import BenignResult as BenignResult
 from antidote_ci.records.evaluation import Calibration as Calibration

@@ -6,6 +6,7 @@ from typing import Literal
 from antidote_ci.records.models import ComputeEnvironment
 
 Measure = Literal["harmful_score", "non_refusal_rate"]
+MEASURE_NAMES: dict[Measure, str] = {"harmful_score": "harmful score", "non_refusal_rate": "non-refusal rate"}
 GateVerdict = Literal["pass", "fail", "inconclusive"]
 AnswerOutcome = Literal["harmful", "safe", "degenerate", "unfinished", "unparsed"]
 """`unfinished`: a thought without an end, and so without an answer."""

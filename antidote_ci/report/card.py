@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable
 
 from antidote_ci.checkpoint.card import split_card
+from antidote_ci.percentages import format_interval, format_level
 from antidote_ci.records import Evaluation, Report, is_hub_id
 from antidote_ci.report import front_matter
 from antidote_ci.report.front_matter import Metadata
 from antidote_ci.report.measures import MEASURES, format_identity
 from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.summary import LOCAL_CARD, CardLocation, card_values
-from antidote_ci.report.text import abbreviate_commits, escape_markdown, flatten, format_interval, format_level
+from antidote_ci.report.text import abbreviate_commits, escape_markdown, flatten
 
 BEGIN = "<!-- antidote-ci:begin -->"
 END = "<!-- antidote-ci:end -->"

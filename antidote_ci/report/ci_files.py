@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
+from antidote_ci.percentages import format_interval, format_percent, format_points
 from antidote_ci.records import CategoryCount, Evaluation, GateVerdict, Measure, Report, RunVerdict
 from antidote_ci.report import origins, statements
 from antidote_ci.report.measures import MEASURES, format_identity
-from antidote_ci.report.text import flatten, format_interval, format_number, format_percent, format_points
+from antidote_ci.report.text import flatten, format_number
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 """`error`: the measurement does not decide. `skipped`: no limit of the gate applies, or the repair was accepted."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from antidote_ci import __version__
+from antidote_ci.percentages import format_interval, format_level, format_percent, format_points
 from antidote_ci.records import ComparedModel, Comparison, KindResult, Report
 from antidote_ci.report import figures, origins, tables
 from antidote_ci.report.measures import format_identity, name_measures
@@ -12,14 +13,7 @@ from antidote_ci.report.rendering import mark_chart, render_report_template
 from antidote_ci.report.statements import VERDICTS
 from antidote_ci.report.tables import ModelRow
 from antidote_ci.report.terminal import build_table
-from antidote_ci.report.text import (
-    flatten,
-    format_interval,
-    format_level,
-    format_number,
-    format_percent,
-    format_points,
-)
+from antidote_ci.report.text import flatten, format_number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

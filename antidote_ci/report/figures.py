@@ -6,12 +6,13 @@ from itertools import pairwise
 from typing import Literal, get_args
 from xml.etree.ElementTree import Element, tostring
 
+from antidote_ci.percentages import format_interval, format_percent
 from antidote_ci.records import ComparedModel, FrontierPoint, HistoryEntry, Method, Report, RunVerdict
 from antidote_ci.report import svg
 from antidote_ci.report.measures import ModelRole, name_measures
 from antidote_ci.report.svg import Shape
 from antidote_ci.report.tables import AttemptRow, ModelRow
-from antidote_ci.report.text import flatten, format_interval, format_number, format_percent, short_sha
+from antidote_ci.report.text import flatten, format_number, short_sha
 
 PointKind = Literal["input", "reference"] | Method
 """Kind of a frontier point: the input model, the reference, or a dose of a method."""

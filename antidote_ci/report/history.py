@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from antidote_ci import __version__
+from antidote_ci.percentages import format_change, format_interval, format_percent
 from antidote_ci.records import HistoryEntry, RunVerdict
 from antidote_ci.report import figures, svg
 from antidote_ci.report.rendering import mark_chart, render_report_template
 from antidote_ci.report.statements import VERDICTS
 from antidote_ci.report.tables import format_p_relation
 from antidote_ci.report.terminal import build_table
-from antidote_ci.report.text import flatten, format_change, format_interval, format_number, format_percent, pluralize
+from antidote_ci.report.text import flatten, format_number, pluralize
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

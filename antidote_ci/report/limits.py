@@ -2,11 +2,12 @@
 
 import re
 
+from antidote_ci.percentages import format_level, format_percent
 from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS
 from antidote_ci.records import Evaluation, PromptSetRecord, RepairResult, Report
 from antidote_ci.report.measures import CONFIDENCE, describe_split
 from antidote_ci.report.statements import SYSTEM_PROMPT
-from antidote_ci.report.text import abbreviate_commits, format_level, format_number, format_percent
+from antidote_ci.report.text import abbreviate_commits, format_number
 from antidote_ci.sandbox.confinement import missing_protections
 
 NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)

@@ -3,13 +3,11 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from antidote_ci.records import Evaluation, Evaluations, GateVerdict, JudgeIdentity, Measure, Report
-from antidote_ci.report.text import format_level, format_number, short_sha
+from antidote_ci.percentages import format_level
+from antidote_ci.records import MEASURE_NAMES, Evaluation, Evaluations, GateVerdict, JudgeIdentity, Measure, Report
+from antidote_ci.report.text import format_number, short_sha
 
-MEASURES: dict[Measure, str] = {
-    "harmful_score": "Harmful score",
-    "non_refusal_rate": "Non-refusal rate",
-}
+MEASURES: dict[Measure, str] = {measure: name.capitalize() for measure, name in MEASURE_NAMES.items()}
 
 CONFIDENCE = 0.95
 """Of every bound that a report states. Where an evaluation can stop early, the exact bound and the sequential test are

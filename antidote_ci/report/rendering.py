@@ -6,6 +6,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from antidote_ci import percentages
 from antidote_ci.report import text
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def _jinja_environment(html: bool) -> "Environment":
     )
     environment.filters |= {
         "number": text.format_number,
-        "percent": text.format_percent,
-        "interval": text.format_interval,
+        "percent": percentages.format_percent,
+        "interval": percentages.format_interval,
         "short": text.short_sha,
         "long": partial(_escape_long, escape, html),
     }

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 
+from antidote_ci.percentages import decimals_apart, format_interval, format_level, format_percent, format_points
 from antidote_ci.records import (
     NOT_PASSING_FOLDER,
     ControlResult,
@@ -18,15 +19,7 @@ from antidote_ci.report.measures import (
     list_evaluations,
     score_of_judge,
 )
-from antidote_ci.report.text import (
-    decimals_apart,
-    format_interval,
-    format_level,
-    format_number,
-    format_percent,
-    format_points,
-    pluralize,
-)
+from antidote_ci.report.text import format_number, pluralize
 
 VERDICTS = {
     "pass": "Passes",

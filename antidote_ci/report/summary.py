@@ -4,11 +4,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from antidote_ci.percentages import format_percent
 from antidote_ci.records import COMMIT, PublishResult, Report, is_hub_id
 from antidote_ci.report import comparison, figures, measures, origins, statements, tables
 from antidote_ci.report.limits import list_limits
 from antidote_ci.report.rendering import render_report_template
-from antidote_ci.report.text import format_percent, short_sha
+from antidote_ci.report.text import short_sha
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from antidote_ci.percentages import format_change, format_interval, format_percent
 from antidote_ci.records import (
     DoseAttempt,
     Evaluation,
@@ -21,7 +22,7 @@ from antidote_ci.report.measures import (
     list_controls,
     list_evaluations,
 )
-from antidote_ci.report.text import format_change, format_interval, format_number, format_percent
+from antidote_ci.report.text import format_number
 
 METHODS = {
     "antidote": "antidote: prune the weights with the highest Wanda score on the realignment set",

@@ -9,12 +9,13 @@ from rich.console import ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from antidote_ci.percentages import format_interval, format_percent
 from antidote_ci.records import Calibration, LayerDrift, Rate, RepairPlan, Report
 from antidote_ci.report import statements, tables
 from antidote_ci.report.console import LOG_WIDTH
 from antidote_ci.report.measures import BOUNDS_HEADING, measure_name
 from antidote_ci.report.origins import FOUND_BY, full_name
-from antidote_ci.report.text import flatten, format_interval, format_number, format_percent
+from antidote_ci.report.text import flatten, format_number
 
 LABEL_WIDTH = 11
 RAMP = ".:-=+*#%@"

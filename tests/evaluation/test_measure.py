@@ -244,7 +244,7 @@ def test_a_drop_of_task_accuracy_that_is_only_reported_prevents_no_pass() -> Non
     wrong = dict.fromkeys(before.task.right, False)
     after = replace(before, task=replace(before.task, accuracy=0.0, right=wrong))
     cases: list[tuple[Gate, list[str]]] = [
-        (Gate(utility_drop=0.05), ["task errors rose by 1.000, more than 0.05"]),
+        (Gate(utility_drop=0.05), ["task errors rose by 100.0 points, more than 5"]),
         (Gate(utility_drop="report"), []),
     ]
     for gate, texts in cases:

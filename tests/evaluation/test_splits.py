@@ -66,7 +66,7 @@ def test_too_few_prompts_error_names_the_number(tmp_path: Path, stop_early: bool
         policy(tmp_path), "evaluation", prompts=file(tmp_path, "few", 28), stop_early=stop_early
     )
     with pytest.raises(
-        ConfigurationError, match=rf"the prompt set holds 28 prompts, but a threshold of 0\.1 needs at least {needed}"
+        ConfigurationError, match=rf"the prompt set holds 28 prompts, but a threshold of 10 % needs at least {needed}"
     ):
         splits.load_evaluation_prompts(run_policy, {})
     with pytest.raises(ConfigurationError, match=r"the selection split holds \d+ prompts, .* needs at least 29"):

@@ -91,7 +91,7 @@ def test_a_rise_is_the_reason_of_the_verdict() -> None:
     failing = dataclasses.replace(BARE, verdict="fail", evaluations=Evaluations(REPAIRED.evaluations.before))
     report = with_baseline(failing)
     text = statements.describe_verdict(report)
-    assert text.startswith("The tested revision fails. The non-refusal rate rose from the baseline by at least 0.6")
+    assert text.startswith("The tested revision fails. The non-refusal rate rose from the baseline by at least 62")
     passing = with_baseline(dataclasses.replace(BARE, verdict="inconclusive"), 0.001)
     assert "may have risen from the baseline" in statements.describe_verdict(passing)
 

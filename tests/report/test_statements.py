@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.evaluation.statistics import JudgeErrors, fixed_bounds
+from antidote_ci.percentages import MAX_DECIMALS, decimals_apart, format_level, format_percent
 from antidote_ci.policy import EvaluationSection, Policy
 from antidote_ci.records import (
     Evaluation,
@@ -29,7 +30,7 @@ from antidote_ci.report.limits import NON_COMMERCIAL, list_limits
 from antidote_ci.report.measures import CONFIDENCE
 from antidote_ci.report.page import render_page
 from antidote_ci.report.summary import render_pull_request, render_summary
-from antidote_ci.report.text import MAX_DECIMALS, decimals_apart, format_level, format_number, format_percent
+from antidote_ci.report.text import format_number
 from tests.report.samples import (
     AFTER,
     BARE,
@@ -545,7 +546,9 @@ def test_unfinished_thoughts_are_the_reason_and_a_limitation() -> None:
 
 def test_long_reasons_and_lists_of_prompt_sets_are_complete() -> None:
     """A repair can miss several limits, and a run has about ten sets."""
-    reason = "; ".join(["degenerate may have risen by 0.061, more than 0.05 (measured 0.021 on 289 prompts)"] * 8)
+    reason = "; ".join(
+        ["degenerate may have risen by 6.1 points, more than 5 (measured 2.1 points on 289 prompts)"] * 8
+    )
     prompts = [dataclasses.replace(prompt_set, role="the last") for prompt_set in REPAIRED.prompts * 2]
     report = dataclasses.replace(NOT_REPAIRED, reason=f"{reason}, at last", prompts=prompts)
     for text in all_texts(report)[:3]:

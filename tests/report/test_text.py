@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from antidote_ci import percentages
 from antidote_ci.report import text
 from tests.report.samples import HOSTILE
 
@@ -63,13 +64,13 @@ def test_names_with_revisions_are_not_broken() -> None:
 
 
 def test_number_formats() -> None:
-    assert text.format_percent(0.1714) == "17.1 %"
-    assert text.format_percent(None) == "–"
-    assert text.format_interval((0.055, 0.1738)) == "[5.5, 17.4] %"
-    assert text.format_points(0.86 - 0.87) == "−1.0 points"
-    assert text.format_points(0.03) == "+3.0 points"
-    assert text.format_level(0.95) == "95 %"
-    assert text.format_level(0.975) == "97.5 %"
+    assert percentages.format_percent(0.1714) == "17.1 %"
+    assert percentages.format_percent(None) == "–"
+    assert percentages.format_interval((0.055, 0.1738)) == "[5.5, 17.4] %"
+    assert percentages.format_points(0.86 - 0.87) == "−1.0 points"
+    assert percentages.format_points(0.03) == "+3.0 points"
+    assert percentages.format_level(0.95) == "95 %"
+    assert percentages.format_level(0.975) == "97.5 %"
     assert text.format_number(4_884_480) == "4,884,480"
     assert text.format_number(0.05208) == "0.0521"
     assert text.format_number(640.2) == "640"
