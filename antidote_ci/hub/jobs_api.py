@@ -164,6 +164,8 @@ def follow_log(access: HubAccess, job: Job, on_line: Callable[[str], None]) -> J
     while job.is_working:
         access.request(_describe_job(job), listen)
         job = refresh_job(access, job)
+        if job.is_working:
+            time.sleep(MIN_POLL_SECONDS)  # the Hub ended the stream: not a request after the other
     return job
 
 
