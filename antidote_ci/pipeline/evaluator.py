@@ -22,6 +22,7 @@ from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.hub import datasets, memory_needs, pull
 from antidote_ci.model.likelihood import ChoiceRequest, EncodeChoicesRequest, choose_answers, encode_task_choices
 from antidote_ci.paths import create_folder, require_writable
+from antidote_ci.percentages import format_percent
 from antidote_ci.pipeline import model_names, resolve
 from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS, EvaluationSection, Policy, RunConfig
 from antidote_ci.records import Calibration, Model, OnProgress, PromptRow, to_json
@@ -190,8 +191,8 @@ def _load_calibrations(settings: EvaluationSection, judges: Sequence[Judge]) -> 
     if statistics.apparent_thresholds(0.5, statistics.JudgeErrors.from_calibration(calibrated)) == (0.0, 1.0):
         raise ConfigurationError(
             f"by {settings.calibration} the judge {identity.name} may be no better than chance",
-            cause=f"sensitivity {calibrated.sensitivity:.2f}, specificity {calibrated.specificity:.2f}, "
-            f"on {calibrated.n} labels",
+            cause=f"sensitivity {format_percent(calibrated.sensitivity)}, specificity "
+            f"{format_percent(calibrated.specificity)}, on {calibrated.n} labels",
             hint="calibrate it on more labels, or name another judge",
         )
     return {identity.name: calibrated}

@@ -144,8 +144,18 @@ class Bench:
             confirmation = self._measure("confirmation", known.confirmation if known else None)
             attacked_prompts = self.prompts.harmful(ATTACKED_FILE, "confirmation")
             prefilled = known.prefilled if known else outcomes.measure_answers(model, attacked_prompts, prefill=PREFILL)
-            reattacked = self._reattack(attacked_prompts) if method in REATTACKED else ""
-        model.use_reference()
+            reattacked = ""
+            if method in REATTACKED:
+                repaired = Path(name, "repaired")
+                model.network.save_pretrained(repaired)
+                model.tokenizer.save_pretrained(repaired)
+                # A re-attack takes as much memory as the model and its scores.
+                del model, apply_dose
+                self._model = None
+                stages.return_memory()
+                reattacked = self._reattack(repaired, attacked_prompts)
+        if self._model is not None:
+            self._model.use_reference()
         return Cell(
             attack=self.attack,
             method=method,
@@ -187,16 +197,11 @@ class Bench:
             varied_benign=self.prompts.harmless("varied-harmless", "realignment"),
         )
 
-    def _reattack(self, prompts: Sequence[PromptRow]) -> str:
-        model = self._open_model()
-        with TemporaryDirectory(dir=self.work, prefix="reattack-") as name:
-            repaired = Path(name, "repaired")
-            model.network.save_pretrained(repaired)
-            model.tokenizer.save_pretrained(repaired)
-            adapter = attacks.reattack(repaired, self.attack, self.data, Path(name), report_progress)
-            attacked = EditableModel(repaired, adapter)
-            attacked.use_factors(attacked.factors)
-            return outcomes.measure_answers(attacked, prompts)
+    def _reattack(self, repaired: Path, prompts: Sequence[PromptRow]) -> str:
+        adapter = attacks.reattack(repaired, self.attack, self.data, repaired.parent / "reattack", report_progress)
+        attacked = EditableModel(repaired, adapter)
+        attacked.use_factors(attacked.factors)
+        return outcomes.measure_answers(attacked, prompts)
 
     def _find_limits(self) -> Limits:
         reference, attacked = (self.find_cell(name).attempts[0].outcomes for name in UNREPAIRED)
