@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from antidote_ci.checkpoint.json_files import parse_object
+from antidote_ci.checkpoint.layout import ADAPTER_CONFIG
 from antidote_ci.errors import AntidoteError, Terminated
 from antidote_ci.hub import access, commits, jobs_api, memory_needs, pull
 from antidote_ci.hub.access import HubAccess
@@ -32,7 +33,6 @@ from antidote_ci.report.text import flatten
 
 logger = logging.getLogger(__name__)
 
-ADAPTER_CONFIG = "adapter_config.json"
 CANCEL_RETRY = RetryPolicy(30)
 MAX_LOG_READS = 4
 """How often a log is read again when it ended without a result."""

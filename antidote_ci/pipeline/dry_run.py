@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from antidote_ci.checkpoint.layout import count_weight_bytes
+from antidote_ci.checkpoint.layout import ADAPTER_CONFIG, count_weight_bytes
 from antidote_ci.cost_model import (
     ADAPTER_EVALUATION_COPIES,
     ADAPTER_RUN_COPIES,
@@ -42,6 +42,7 @@ class DryRunForecast:
 
     model: str
     revision: str | None
+    is_adapter: bool
     reference: str | None
     """None when the model names it or needs none."""
     method: ScoreMethod | None
@@ -89,6 +90,7 @@ class _ModelSize:
     missing: int = 0
     weights: int = 0
     entries: int = 0
+    is_adapter: bool = False
 
 
 def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = True) -> DryRunForecast:
@@ -99,7 +101,7 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
     specs = preflight.check_configuration(config, command, here=here)
     work = _estimate_workload(config, command)
     model = _measure_model(config.model, config.revision)
-    reference = _reference_name(config, command)
+    reference = _reference_name(config, command, model)
     base = _measure_model(*model_names.parse_model_name(reference)) if reference else _ModelSize()
     judges = [size for spec in specs if (size := _measure_judge(spec, config))]
     weights = max(model.entries, base.entries)
@@ -117,6 +119,7 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
     return DryRunForecast(
         model=config.model,
         revision=model.revision,
+        is_adapter=model.is_adapter,
         reference=reference,
         method=method,
         judge=config.policy.evaluation.judge,
@@ -145,14 +148,10 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
 def describe_plan(forecast: DryRunForecast) -> list[str]:
     """Model, reference, judge, prompts and method as lines of text."""
     is_server = model_names.is_server_address(forecast.model)
-    if forecast.reference or forecast.method:
-        references = [forecast.reference or "named by the model"]
-    else:
-        # An evaluation reads only the base of an adapter, which a local one has named by now.
-        references = [] if is_server or is_path(forecast.model) else ["named by the model if it is an adapter"]
+    has_reference = bool(forecast.reference or forecast.method or forecast.is_adapter)
     lines = [
         f"model      {forecast.model if is_server else full_name(forecast.model, forecast.revision)}",
-        *(f"reference  {reference}" for reference in references),
+        *([f"reference  {forecast.reference or 'named by the model'}"] if has_reference else []),
         f"judge      {forecast.judge}",
         f"prompts    {', '.join(f'{n:,} {role}' for role, n in forecast.prompts.items() if n)}",
         *([f"method     {forecast.method}"] if forecast.method else []),
@@ -233,8 +232,12 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
     if model_names.is_server_address(model):
         return _ModelSize()
     if is_path(model):
-        layout = resolve.open_local(model).layout
-        return _ModelSize(weights=count_weight_bytes(layout), entries=layout.entries)
+        checkpoint = resolve.open_local(model)
+        return _ModelSize(
+            weights=count_weight_bytes(checkpoint.layout),
+            entries=checkpoint.layout.entries,
+            is_adapter=checkpoint.source.kind == "adapter",
+        )
     remote = pull.resolve_revision(model, revision, resolve.pull_access())
     weights = count_remote_weight_bytes(remote)
     parameters = remote.info.parameters if remote.info else None
@@ -244,20 +247,18 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
         missing=pull.count_missing_bytes(remote),
         weights=weights,
         entries=parameters or weights // BYTES_PER_WEIGHT,
+        is_adapter=any(file.path == ADAPTER_CONFIG for file in remote.files),
     )
 
 
-def _reference_name(config: RunConfig, command: Command) -> str | None:
-    reference = config.policy.repair.reference
-    if model_names.is_server_address(config.model):
-        return None
-    if not is_path(config.model):
-        return reference
-    model = resolve.open_local(config.model)
+def _reference_name(config: RunConfig, command: Command, model: _ModelSize) -> str | None:
     # An evaluation needs only the base of an adapter.
-    if command == "evaluate" and model.source.kind == "full":
+    if command == "evaluate" and not model.is_adapter:
         return None
-    return reference or resolve.find_reference(model, None).id
+    reference = config.policy.repair.reference
+    if reference or not is_path(config.model):
+        return reference
+    return resolve.find_reference(resolve.open_local(config.model), None).id
 
 
 def _count_judged(prompts: PromptSets, config: RunConfig) -> int:

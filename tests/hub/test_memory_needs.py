@@ -83,6 +83,26 @@ def test_dry_run_estimates_from_metadata(hub: LoopbackHub, model: MakeModel, tmp
     assert estimate_run(config).bytes_to_download == 0
 
 
+def test_dry_run_of_an_evaluation_counts_the_base_of_an_adapter_alone(
+    hub: LoopbackHub, model: MakeModel, tmp_path: Path
+) -> None:
+    folder = model()
+    hub.add("org/full", folder)
+    hub.add("org/base", folder)
+    (folder / "adapter_config.json").write_text("{}")
+    hub.add("org/adapter", folder)
+    policy = override_section(Policy(), "evaluation", judge="refusal", prompts="embedded")
+    policy = override_section(policy, "repair", reference="org/base")
+    full, adapter = (
+        estimate_run(RunConfig(name, None, policy, tmp_path / "out"), "evaluate")
+        for name in ("org/full", "org/adapter")
+    )
+    assert (full.reference, adapter.reference) == (None, "org/base")
+    assert adapter.bytes_to_pull == 2 * full.bytes_to_pull + len("{}")
+    shown = [any(line.startswith("reference") for line in describe_forecast(size)) for size in (full, adapter)]
+    assert shown == [False, True]
+
+
 def test_dry_run_counts_the_judge(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
     folder = model()
     hub.add("org/model", folder)
