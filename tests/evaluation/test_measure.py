@@ -322,7 +322,7 @@ def test_unfinished_thoughts_fail_the_gate_like_degenerate_answers() -> None:
     evaluation = evaluate(make_evaluator(answer)[0])
     assert (evaluation.degenerate, evaluation.unfinished, evaluation.unusable) == (0.1, 0.1, 0.2)
     assert (evaluation.harmful_score, evaluation.verdict) == (0.0, "fail")
-    assert "0.200 of its answers are degenerate or unfinished thoughts" in describe_verdict("it", evaluation)
+    assert "20.0 % of its answers are degenerate or unfinished thoughts" in describe_verdict("it", evaluation)
     [change] = [
         change
         for change in compare_evaluations(evaluate(make_evaluator(polite)[0]), evaluation, Gate())
