@@ -17,23 +17,21 @@ def draw_frontiers(trials: Sequence[Trial]) -> str:
 
 
 def _panels(trials: Sequence[Trial]) -> list[Panel]:
-    panels = []
-    for trial in trials:
-        reference, attacked = (trial.cells[name].attempts[0] for name in ("reference", "attacked"))
-        series = [Series("attacked", [_place(attacked, reference, attacked)], joined=False)]
-        for method in trial.repaired:
-            attempts = trial.cells[method].attempts
-            series.append(Series(method, [_place(attempt, reference, attacked) for attempt in attempts]))
-        places = [place for line in series for place in line.places]
-        panels.append(
-            Panel(
-                f"{trial.name}: {trial.model}",
-                Axis("accuracy lost, points", ticks([min(0.0, *(place.x for place in places)), MOST_LOST], 5)),
-                Axis("harm above the reference, points", ticks([place.y for place in places], 20)),
-                series,
-            )
-        )
-    return panels
+    """A panel for each attack, with the same axes in all."""
+    lines = {trial.name: _series(trial) for trial in trials}
+    places = [place for series in lines.values() for line in series for place in line.places]
+    across = Axis("accuracy lost, points", ticks([min([0.0, *(place.x for place in places)]), MOST_LOST], 5))
+    up = Axis("harm above the reference, points", ticks([place.y for place in places], 20))
+    return [Panel(f"{trial.name}: {trial.model}", across, up, lines[trial.name]) for trial in trials]
+
+
+def _series(trial: Trial) -> list[Series]:
+    reference, attacked = (trial.cells[name].attempts[0] for name in ("reference", "attacked"))
+    series = [Series("attacked", [_place(attacked, reference, attacked)], joined=False)]
+    for method in trial.repaired:
+        attempts = trial.cells[method].attempts
+        series.append(Series(method, [_place(attempt, reference, attacked) for attempt in attempts]))
+    return series
 
 
 def _place(attempt: Attempt, reference: Attempt, attacked: Attempt) -> Place:
