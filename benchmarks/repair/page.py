@@ -42,7 +42,7 @@ LIMITS = """\
 - **Independence of the unseen kinds.** Their prompts come from other authors and have other forms, but share topics
   with the prompts that a repair reads, and their language is English.
 - **Robustness.** A repair restores the reference, and makes nothing more robust than it. A prefilled beginning of the
-  answer, or ten more steps of the attack, undo both, and some repairs more than the reference.
+  answer undoes both. Ten more steps of the attack undo both too, some repairs more than the reference and some less.
 - **GPUs and float32.** All cells were computed in bfloat16 on CPUs."""
 
 Rows = Iterable[Sequence[str]]
@@ -125,7 +125,7 @@ def write_summary(trials: Sequence[Trial]) -> str:
         models = (trial.reference, trial.attacked, repaired)
         rows.append(
             [
-                f"{attack.model}, {attack.task}, {attack.poison:.0%} harmful",
+                f"{trial.name}: {attack.model}, {attack.task}, {attack.poison:.0%} harmful",
                 f"{trial.cells[DEFAULT].dose:g}",
                 _join(model.harm(UNSEEN) for model in models),
                 _join(model.accuracy for model in models[1:]),
