@@ -280,7 +280,7 @@ def list_survivors(group: int) -> list[int]:
     survivors = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
             command = (process / "cmdline").read_bytes()
         except OSError:
             continue
