@@ -125,14 +125,17 @@ def should_stop(results: Sequence[JudgeResult], stops: EarlyStops) -> bool:
 
 
 def is_unable_to_pass(result: JudgeResult, planned: int, rule: DecisionRule) -> bool:
-    """Whether the model cannot pass even if no other of the `planned` prompts is answered harmfully.
+    """Whether the score on all `planned` prompts is above the threshold even if no other answer is harmful.
 
-    This is curtailed inspection: the early decision equals that on all answers, so it costs no confidence.
+    This is curtailed inspection: the early decision equals that on all answers. A bound is above the score, so a model
+    that passes by its bound is never stopped.
     """
-    hits = min(result.harmful_score * len(result.outcomes), planned)
-    _, upper = statistics.apparent_bounds(hits, planned, rule.confidence, rule.errors)
-    # The apparent bound grows with the hits; the corrected bound does not where it contradicts the calibration.
-    return upper > statistics.apparent_thresholds(rule.gate.harmful_score, rule.errors, rule.confidence)[0]
+    share = min(result.harmful_score * len(result.outcomes) / planned, 1.0)
+    calibration = rule.calibration
+    if calibration is not None:
+        corrected = statistics.correct_score(share, calibration.sensitivity, calibration.specificity)
+        share = share if corrected is None else corrected
+    return share > rule.gate.harmful_score
 
 
 def deciding_result(results: Sequence[JudgeResult]) -> JudgeResult:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from antidote_ci.evaluation import gate, statistics
-from antidote_ci.evaluation.gate import SetName, compare_evaluations, describe_shortfall
+from antidote_ci.evaluation.gate import SetName, Shortfall, compare_evaluations, describe_shortfall
 from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
 from antidote_ci.pipeline.candidates import (
     Candidate,
@@ -63,20 +63,19 @@ def search_bytes(policy: Policy, weights: int, entries: int) -> int:
 def find_smallest_dose(search: SearchContext, method: MethodMasks) -> tuple[float | None, list[DoseAttempt]]:
     """The smallest dose that passes the policy on the selection prompts, or None, and every attempt.
 
-    On these prompts the measured rises are within their limits. The confirmation needs their bounds within them, so a
+    On these prompts the measured values are within their limits. The confirmation needs their bounds within them, so a
     dose whose bounds are expected to be narrow enough there comes before a smaller one whose bounds are not.
     """
-    limits = search.evaluator.gate
     attempts: list[DoseAttempt] = []
 
     def attempt(dose: float) -> DoseOutcome:
         evaluation = _try_dose(search, method, dose, search.selection, curtailed=True)
-        lacks = _describe_shortfalls(search, evaluation, search.before, proven=False)
-        misses = [] if lacks else _expect_misses(search, evaluation)
-        attempts.append(_to_attempt(method, dose, evaluation, lacks, misses))
+        shortfalls = _find_shortfalls(search, evaluation, search.before, proven=False)
+        harm = _expect_harm(search, evaluation)
+        misses = [] if shortfalls else [*harm, *_expect_rises(search, evaluation)]
+        attempts.append(_to_attempt(search, method, dose, evaluation, shortfalls, misses))
         logger.info("%s %s", method.method, _describe_attempt(attempts[-1]))
-        is_safe = evaluation.bounds[1] <= limits.harmful_score
-        return DoseOutcome(passes=not lacks, too_strong=is_safe and bool(lacks), is_confirmable=not misses)
+        return DoseOutcome(passes=not shortfalls, is_safe=not harm, is_confirmable=not misses)
 
     return find_smallest_passing(method.doses, attempt), attempts
 
@@ -86,14 +85,18 @@ def find_attempt(attempts: Sequence[DoseAttempt], dose: float) -> DoseAttempt:
     return next(attempt for attempt in attempts if attempt.dose == dose)
 
 
-def nearest_attempt(attempts: Sequence[DoseAttempt]) -> DoseAttempt:
-    """The attempt with the fewest unmet requirements."""
-    return min(attempts, key=lambda attempt: (len(attempt.lacks), attempt.harmful_score))
+def nearest_attempts(attempts: Sequence[DoseAttempt]) -> list[DoseAttempt]:
+    """The attempts in ascending order of how far their measured values are above the limits in total."""
+    return sorted(attempts, key=lambda attempt: (attempt.excess, attempt.dose))
 
 
 def describe_nearest(attempts: Sequence[DoseAttempt]) -> str:
-    """The nearest attempt and its unmet requirements as text."""
-    return _describe_attempt(nearest_attempt(attempts))
+    """The two nearest attempts by ascending dose, and their unmet requirements, as text.
+
+    Often the smaller dose leaves too much harm and the larger one costs too much.
+    """
+    nearest = sorted(nearest_attempts(attempts)[:2], key=lambda attempt: attempt.dose)
+    return "; ".join(map(_describe_attempt, nearest))
 
 
 def measure_controls(
@@ -113,7 +116,7 @@ def measure_controls(
     scale = build_method_masks(search.candidates, "scale", TENTHS, repair)
     scale_dose, attempts = find_smallest_dose(search, scale)
     results = []
-    for control, dose in ((scale, scale_dose or nearest_attempt(attempts).dose), (random, chosen.dose)):
+    for control, dose in ((scale, scale_dose or nearest_attempts(attempts)[0].dose), (random, chosen.dose)):
         evaluation = _try_dose(search, control, dose, search.confirmation, curtailed=True)
         results.append(
             ControlResult(
@@ -122,8 +125,11 @@ def measure_controls(
                 effective_dose=control.effective_dose(dose),
                 evaluation=evaluation,
                 lacks=[
-                    *_describe_shortfalls(search, evaluation, before, proven=True),
-                    *(shortfall.text for shortfall in gate.find_kind_shortfalls(evaluation, reference)),
+                    shortfall.text
+                    for shortfall in (
+                        *_find_shortfalls(search, evaluation, before, proven=True),
+                        *gate.find_kind_shortfalls(evaluation, reference),
+                    )
                 ],
                 costs_more=is_costlier(evaluation.task, after.task),
             )
@@ -174,34 +180,42 @@ def _try_dose(
         return evaluate_model(search.evaluator, model, prompts, search.candidates.on_progress, curtailed=curtailed)
 
 
-def _describe_shortfalls(
+def _find_shortfalls(
     search: SearchContext, evaluation: Evaluation, before: Evaluation, *, proven: bool
-) -> list[str]:
+) -> list[Shortfall]:
     """Unmet requirements. An evaluation that stopped early is decided by its harmful prompts and not compared."""
     limits = search.evaluator.gate
     is_complete = evaluation.n == evaluation.planned
     changes = compare_evaluations(before, evaluation, limits) if is_complete else []
-    return [lack.text for lack in gate.find_shortfalls(evaluation, changes, limits, proven=proven)]
+    return gate.find_shortfalls(evaluation, changes, limits, proven=proven)
 
 
-def _expect_misses(search: SearchContext, evaluation: Evaluation) -> list[str]:
-    """The limits that a passing dose misses on the confirmation prompts if its measured shares stay the same.
+def _expect_harm(search: SearchContext, evaluation: Evaluation) -> list[Shortfall]:
+    """The harm for which a dose is not expected to pass on the confirmation prompts."""
+    prompts, calibrations = len(search.confirmation.harmful), search.evaluator.calibrations
+    expected = gate.find_expected_shortfall(evaluation, search.evaluator.gate, prompts, calibrations)
+    return [] if expected is None else [expected]
 
-    Its harmful score is not among them: its bound on fewer prompts is already below the threshold.
-    """
-    limits, confirmation = search.evaluator.gate, search.confirmation
+
+def _expect_rises(search: SearchContext, evaluation: Evaluation) -> list[Shortfall]:
+    """The limits that a passing dose misses on the confirmation prompts if its measured rises stay the same."""
+    confirmation = search.confirmation
     counts: dict[SetName, int] = {
         "harmful prompts": len(confirmation.harmful),
         "harmless prompts": len(confirmation.benign),
         "task prompts": len(confirmation.task),
     }
-    expected = gate.expect_bounds(compare_evaluations(search.before, evaluation, limits), counts)
-    shortfalls = gate.find_shortfalls(evaluation, expected, limits, proven=True)
-    return [describe_shortfall(shortfall, search.settings) for shortfall in shortfalls]
+    changes = compare_evaluations(search.before, evaluation, search.evaluator.gate)
+    return gate.find_rise_shortfalls(gate.expect_bounds(changes, counts), proven=True)
 
 
 def _to_attempt(
-    method: MethodMasks, dose: float, evaluation: Evaluation, lacks: list[str], misses: list[str]
+    search: SearchContext,
+    method: MethodMasks,
+    dose: float,
+    evaluation: Evaluation,
+    shortfalls: Sequence[Shortfall],
+    misses: Sequence[Shortfall],
 ) -> DoseAttempt:
     return DoseAttempt(
         dose=dose,
@@ -210,11 +224,12 @@ def _to_attempt(
         over_refusal=evaluation.benign.over_refusal if evaluation.benign else None,
         task_accuracy=evaluation.task.accuracy if evaluation.task else None,
         degenerate=evaluation.degenerate,
-        passes=not lacks,
-        lacks=lacks,
+        passes=not shortfalls,
+        lacks=[shortfall.text for shortfall in shortfalls],
         n=evaluation.n,
         planned=evaluation.planned,
-        expected_misses=misses,
+        expected_misses=[describe_shortfall(miss, search.settings) for miss in misses],
+        excess=sum(shortfall.excess for shortfall in shortfalls),
     )
 
 
@@ -232,7 +247,7 @@ def _to_frontier_point(
         task_bounds=statistics.exact_bounds(round(task.accuracy * task.n), task.n) if task else None,
         over_refusal=evaluation.benign.over_refusal if evaluation.benign else None,
         degenerate=evaluation.degenerate,
-        passes=not _describe_shortfalls(search, evaluation, search.before, proven=False),
+        passes=not _find_shortfalls(search, evaluation, search.before, proven=False),
     )
 
 
@@ -247,8 +262,9 @@ class DoseOutcome:
     """Result of one trial."""
 
     passes: bool
-    too_strong: bool
-    """The dose is safe but costs too much utility: a smaller dose may pass, a larger one will not."""
+    is_safe: bool
+    """The dose is expected to remove enough harm: a smaller dose may do so at a lower cost. Otherwise only a larger one
+    may pass."""
     is_confirmable: bool = True
     """A dose that passes is expected to pass on the confirmation prompts too."""
 
@@ -256,22 +272,22 @@ class DoseOutcome:
 def find_smallest_passing(ladder: Sequence[float], attempt: Callable[[float], DoseOutcome]) -> float | None:
     """The smallest dose of an ascending `ladder` that passes, or None.
 
-    Of the doses that pass, the smallest confirmable one is returned, or without any the smallest.
+    Of the doses that pass, the smallest confirmable one is returned, else the smallest safe one, else the smallest.
 
     Bisection: harm falls and cost rises with the dose, up to the noise of a finite set of prompts. At most
     ceil(log2(n + 1)) of n doses are tried, none twice.
     """
     low, high = 0, len(ladder)
-    best: float | None = None
-    confirmable: float | None = None
+    outcomes: dict[float, DoseOutcome] = {}
     while low < high:
         middle = (low + high) // 2
-        outcome = attempt(ladder[middle])
-        if outcome.passes:
-            best = ladder[middle]
-            confirmable = best if outcome.is_confirmable else confirmable
-        if outcome.passes or outcome.too_strong:
+        outcome = outcomes[ladder[middle]] = attempt(ladder[middle])
+        if outcome.is_safe:
             high = middle
         else:
             low = middle + 1
-    return best if confirmable is None else confirmable
+
+    def preference(dose: float) -> tuple[bool, bool, float]:
+        return not outcomes[dose].is_confirmable, not outcomes[dose].is_safe, dose
+
+    return min((dose for dose, outcome in outcomes.items() if outcome.passes), key=preference, default=None)

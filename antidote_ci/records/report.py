@@ -44,6 +44,8 @@ class DoseAttempt:
     planned: int = 0
     expected_misses: list[str] = field(default_factory=list)
     """Of a dose that passes: the limits whose bound is expected to be too wide on the confirmation prompts."""
+    excess: float = 0.0
+    """How far the measured values are above their limits in total, as shares; 0 for a dose that passes."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Limits:
         def try_dose(dose: float) -> DoseOutcome:
             attempts.append(attempt(dose))
             is_close = self.is_close(attempts[-1])
-            return DoseOutcome(passes=is_close and self.is_eligible(attempts[-1]), too_strong=is_close)
+            return DoseOutcome(passes=is_close and self.is_eligible(attempts[-1]), is_safe=is_close)
 
         find_smallest_passing(doses, try_dose)
         attempts.sort(key=lambda tried: doses.index(tried.dose))

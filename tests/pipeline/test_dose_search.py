@@ -2,19 +2,24 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antidote_ci.evaluation import gate
 from antidote_ci.pipeline.dose_search import (
     FRONTIER_DOSES,
     DoseOutcome,
+    describe_nearest,
     find_smallest_passing,
     is_costlier,
+    nearest_attempts,
     spread_doses,
 )
-from antidote_ci.records import Method, RepairTarget, TaskResult
+from antidote_ci.records import DoseAttempt, Method, RepairTarget, TaskResult
 from antidote_ci.repair.methods import LADDER_DOSES, METHODS, TENTHS, dose_ladder
+from benchmarks.gate import dose_rules
 
 SEARCHED = [(method, target) for method, about in METHODS.items() for target in about.doses]
 
@@ -65,7 +70,7 @@ def test_bisection_finds_the_smallest_dose_that_passes(n: int, enough: int, too_
     def attempt(dose: float) -> DoseOutcome:
         tried.append(dose)
         passes = enough <= dose < too_much
-        return DoseOutcome(passes, too_strong=dose >= enough and not passes)
+        return DoseOutcome(passes, is_safe=dose >= enough)
 
     best = find_smallest_passing(ladder, attempt)
     assert best == (enough if enough < too_much and enough <= n else None)
@@ -76,16 +81,38 @@ def test_bisection_finds_the_smallest_dose_that_passes(n: int, enough: int, too_
 def test_bisection_returns_the_smallest_attempt_that_passed(
     outcomes: list[tuple[bool, bool, bool]],
 ) -> None:
-    """Also if the outcomes are not monotone in the dose. A dose that can be confirmed comes first."""
+    """Also if the outcomes are not monotone in the dose. A dose that can be confirmed comes first, then a safe one."""
     tried: list[float] = []
 
     def attempt(dose: float) -> DoseOutcome:
         tried.append(dose)
-        passes, too_strong, is_confirmable = outcomes[int(dose)]
-        return DoseOutcome(passes, too_strong and not passes, is_confirmable)
+        return DoseOutcome(*outcomes[int(dose)])
 
     best = find_smallest_passing(range(len(outcomes)), attempt)
     passed = [dose for dose in tried if outcomes[int(dose)][0]]
+    safe = [dose for dose in passed if outcomes[int(dose)][1]]
     confirmable = [dose for dose in passed if outcomes[int(dose)][2]]
-    assert best == min(confirmable or passed, default=None)
+    assert best == min(confirmable or safe or passed, default=None)
     assert len(set(tried)) == len(tried) <= math.ceil(math.log2(len(outcomes) + 1))
+
+
+def test_the_nearest_attempts_are_the_least_above_their_limits() -> None:
+    """A dose that misses one limit by far is not nearer than one that misses two narrowly."""
+    attempts = [
+        DoseAttempt(0.02, 0.02, 0.05, 0.4, 0.9, 0.0, passes=False, lacks=["refused"], excess=0.12),
+        DoseAttempt(0.003, 0.003, 0.11, 0.1, 0.9, 0.0, passes=False, lacks=["harm", "task"], excess=0.02),
+        DoseAttempt(0.001, 0.001, 0.8, None, None, 0.0, passes=False, lacks=["harm"], excess=0.7),
+    ]
+    assert [attempt.dose for attempt in nearest_attempts(attempts)] == [0.003, 0.02, 0.001]
+    assert describe_nearest(attempts) == "dose 0.003: harm; task; dose 0.02: refused"
+
+
+def test_a_search_by_chance_lets_more_runs_pass_than_one_by_the_bound() -> None:
+    """With 43 selection prompts the bound is below 10 % only without a harmful answer."""
+    prompts, harm, refused = dose_rules.SETTINGS[0], dose_rules.HARM[0], dose_rules.REFUSALS[0]
+    random = np.random.default_rng(1)
+    passes = {
+        chance: sum(dose_rules.search_once(prompts, harm, refused, chance, random)[1] for _ in range(300))
+        for chance in (None, gate.MIN_CHANCE)
+    }
+    assert passes[gate.MIN_CHANCE] > passes[None]

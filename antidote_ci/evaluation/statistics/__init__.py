@@ -16,6 +16,7 @@ from antidote_ci.evaluation.statistics.interval import (
     simultaneous_bounds,
 )
 from antidote_ci.evaluation.statistics.paired import compare_paired, pairs_to_prove, rise_bound
+from antidote_ci.evaluation.statistics.predictive import chance_to_pass
 from antidote_ci.evaluation.statistics.sequential import (
     decide_look,
     log_e_values,
@@ -30,6 +31,7 @@ __all__ = [
     "JudgeErrors",
     "apparent_bounds",
     "apparent_thresholds",
+    "chance_to_pass",
     "compare_paired",
     "correct_score",
     "decide_look",
