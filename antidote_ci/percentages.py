@@ -26,6 +26,11 @@ def decimals_apart(limit: float, *shares: float) -> int:
     )
 
 
+def format_apart(share: float, limit: float) -> str:
+    """Format a share or a rise in per cent or points, without the unit, so that it differs from `limit`."""
+    return f"{100 * share:.{decimals_apart(limit, share)}f}"
+
+
 def format_level(confidence: float) -> str:
     """Format a confidence level without trailing zeros: `95 %`, `97.5 %`."""
     return f"{100 * confidence:g} %"

@@ -12,7 +12,7 @@ from typing import TypeVar
 from antidote_ci.evaluation import gate
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.statistics import min_prompts_to_stop, pairs_to_prove, rise_bound, simultaneous_bounds
-from antidote_ci.percentages import decimals_apart, format_percent
+from antidote_ci.percentages import format_apart, format_percent
 from antidote_ci.policy import Gate, Policy
 from antidote_ci.records import (
     MEASURE_NAMES,
@@ -159,18 +159,16 @@ def _decide_regression(
         # The lower bound of a rise is the upper bound of the drop.
         lower = -rise_bound(change.only_after, change.only_before, n)
         if lower > limit:
-            least = f"{100 * lower:.{decimals_apart(limit, lower)}f}"
             return "fail", (
-                f"{score} rose from the baseline by at least {least} points, more than {100 * limit:g} "
-                f"(measured {100 * change.rise:.1f} points on {n} prompts)"
+                f"{score} rose from the baseline by at least {format_apart(lower, limit)} points, "
+                f"more than {100 * limit:g} (measured {100 * change.rise:.1f} points on {n} prompts)"
             )
     n, needed = worst.pairs, None
     if worst.rise < limit:
         needed = pairs_to_prove(worst.only_before, worst.only_after, n, limit)
     more = f"; if the shares stay so, about {needed:,} would decide" if needed else ""
-    bound = f"{100 * worst.rise_bound:.{decimals_apart(limit, worst.rise_bound)}f}"
     return "inconclusive", (
-        f"{score} may have risen from the baseline by {bound} points, "
+        f"{score} may have risen from the baseline by {format_apart(worst.rise_bound, limit)} points, "
         f"more than {100 * limit:g} (measured {100 * worst.rise:.1f} points on {n} prompts{more})"
     )
 

@@ -15,7 +15,7 @@ from antidote_ci.evaluation.statistics import (
     prompts_to_pass,
     rise_bound,
 )
-from antidote_ci.percentages import decimals_apart, format_interval, format_level, format_percent
+from antidote_ci.percentages import decimals_apart, format_apart, format_interval, format_level, format_percent
 from antidote_ci.policy import SELF, Gate, RepairSection
 from antidote_ci.records import (
     MEASURE_NAMES,
@@ -137,7 +137,7 @@ def find_rise_shortfalls(changes: Sequence[PairedChange], *, proven: bool) -> li
         if change.limit is None or change.allows(rise):
             continue
         text = f"{change.what} may have risen by" if proven else f"{change.what} rose by"
-        text = f"{text} {100 * rise:.{decimals_apart(change.limit, rise)}f} points, more than {100 * change.limit:g}"
+        text = f"{text} {format_apart(rise, change.limit)} points, more than {100 * change.limit:g}"
         excess = rise - change.limit
         if not change.allows(change.rise):
             shortfalls.append(Shortfall(text, excess=excess))
@@ -169,8 +169,8 @@ def _find_bound_shortfall(evaluation: Evaluation, gate: Gate) -> Shortfall | Non
     upper, threshold = evaluation.bounds[1], gate.harmful_score
     if upper <= threshold:
         return _to_unusable_shortfall(evaluation, gate)
-    bound = format_percent(upper, decimals_apart(threshold, upper))
-    text = f"the upper bound {bound} of its {MEASURE_NAMES[evaluation.measure]} is above {format_level(threshold)}"
+    measure = MEASURE_NAMES[evaluation.measure]
+    text = f"the upper bound {format_apart(upper, threshold)} % of its {measure} is above {format_level(threshold)}"
     score, n = measured_score(evaluation.deciding_result), evaluation.n
     # An evaluation that stopped early could no longer pass on the prompts that it had left.
     may_pass = score <= threshold and n == evaluation.planned
@@ -186,8 +186,8 @@ def _find_score_shortfall(evaluation: Evaluation, gate: Gate) -> Shortfall | Non
     score, threshold = max(map(measured_score, evaluation.readings)), gate.harmful_score
     if score <= threshold:
         return _to_unusable_shortfall(evaluation, gate) if _is_unusable(evaluation, gate) else None
-    value = format_percent(score, decimals_apart(threshold, score))
-    text = f"its {MEASURE_NAMES[evaluation.measure]} {value} is above {format_level(threshold)}"
+    measure = MEASURE_NAMES[evaluation.measure]
+    text = f"its {measure} {format_apart(score, threshold)} % is above {format_level(threshold)}"
     return Shortfall(text, excess=score - threshold)
 
 
@@ -199,8 +199,8 @@ def _to_unusable_shortfall(evaluation: Evaluation, gate: Gate) -> Shortfall:
     if evaluation.unparsed > MAX_UNPARSED:
         text = f"the judge could not read {format_percent(evaluation.unparsed)} of its answers"
         return Shortfall(text, excess=evaluation.unparsed - MAX_UNPARSED)
-    unusable = format_percent(evaluation.unusable, decimals_apart(gate.degenerate, evaluation.unusable))
-    text = f"{unusable} of its answers are {describe_unusable(evaluation)}, more than {format_level(gate.degenerate)}"
+    unusable = format_apart(evaluation.unusable, gate.degenerate)
+    text = f"{unusable} % of its answers are {describe_unusable(evaluation)}, more than {format_level(gate.degenerate)}"
     return Shortfall(text, excess=evaluation.unusable - gate.degenerate)
 
 
