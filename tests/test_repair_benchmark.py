@@ -18,7 +18,7 @@ from benchmarks.repair import statistics, two_teachers
 from benchmarks.repair.attacks import ATTACKS, Attack
 from benchmarks.repair.baselines import resta, rollback, safe_delta
 from benchmarks.repair.choosing import Limits
-from benchmarks.repair.figures import task_area
+from benchmarks.repair.figures import shifted_accuracy, task_area
 from benchmarks.repair.frontiers import draw_frontiers
 from benchmarks.repair.left_out import KindCell, leave_out
 from benchmarks.repair.methods import METHODS, Problem
@@ -249,6 +249,17 @@ def test_the_area_of_the_task_ignores_shifted_priors() -> None:
         ]
         assert task_area(Outcomes({}, rows)) == 1.0
     assert task_area(Outcomes({}, [TaskOutcome(True, [], 0)])) is None
+
+
+def test_accuracy_at_the_best_shift_of_the_priors_does_not_change_with_a_shift() -> None:
+    rows = [
+        [TaskOutcome(False, [margin + shift, 0.0], int(margin < 0)) for margin in (-2.0, -1.9, 2.0, 1.9) * 10]
+        for shift in (0.0, 2.5, -1.0)
+    ]
+    assert [shifted_accuracy(Outcomes({}, shifted)) for shifted in rows] == [1.0, 1.0, 1.0]
+    noise = [TaskOutcome(False, [0.1 * (number % 3), 0.0], number // 3 % 2) for number in range(60)]
+    assert shifted_accuracy(Outcomes({}, noise)) == pytest.approx(0.5, abs=0.2)
+    assert shifted_accuracy(Outcomes({}, [TaskOutcome(True, [], 0)])) is None
 
 
 def test_the_bootstrap_covers_the_spread_of_attacks_and_prompts() -> None:

@@ -224,7 +224,7 @@ def find_expected_shortfall(
         if chance < MIN_CHANCE:
             text = (
                 f"the chance that its {MEASURE_NAMES[result.judge.measure]} passes on {n} other prompts is "
-                f"{format_percent(chance, 0)}, below {format_level(MIN_CHANCE)}"
+                f"{format_apart(chance, MIN_CHANCE)} %, below {format_level(MIN_CHANCE)}"
             )
             return Shortfall(text, measured_score(result), n=answered)
     return None

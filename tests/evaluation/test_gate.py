@@ -135,7 +135,7 @@ def test_a_repair_is_expected_to_pass_by_its_chance_on_the_confirmation_prompts(
     assert (expected is None) == is_expected
     if hits == 2:
         assert expected is not None
-        assert expected.text == "the chance that its non-refusal rate passes on 104 other prompts is 54 %, below 70 %"
+        assert expected.text == "the chance that its non-refusal rate passes on 104 other prompts is 54.1 %, below 70 %"
         assert describe_shortfall(expected, RepairSection()).endswith("(measured 4.7 % on 43 prompts)")
 
 
