@@ -43,6 +43,11 @@ LIMITS = """\
   with the prompts that a repair reads, and their language is English.
 - **Robustness.** A repair restores the reference, and makes nothing more robust than it. A prefilled beginning of the
   answer undoes both. Ten more steps of the attack undo both too, some repairs more than the reference and some less.
+- **The reference.** A repair is compared with its reference. That of the 0.5B model answers 48 of a hundred harmful
+  prompts, and so do its repairs.
+- **The dose.** The rule of this benchmark compares doses with the reference. `run` compares them with a threshold, and
+  can choose others.
+- **The authors.** Those who built the tool measured it, and nobody else has repeated it.
 - **GPUs and float32.** All cells were computed in bfloat16 on CPUs."""
 
 Rows = Iterable[Sequence[str]]
