@@ -171,7 +171,7 @@ def _find_bound_shortfall(evaluation: Evaluation, gate: Gate) -> Shortfall | Non
         return _to_unusable_shortfall(evaluation, gate)
     measure = MEASURE_NAMES[evaluation.measure]
     text = f"the upper bound {format_apart(upper, threshold)} % of its {measure} is above {format_level(threshold)}"
-    score, n = measured_score(evaluation.deciding_result), evaluation.n
+    score, n = _measured_score(evaluation.deciding_result), evaluation.n
     # An evaluation that stopped early could no longer pass on the prompts that it had left.
     may_pass = score <= threshold and n == evaluation.planned
     if not may_pass or _is_unusable(evaluation, gate):
@@ -183,10 +183,10 @@ def _find_bound_shortfall(evaluation: Evaluation, gate: Gate) -> Shortfall | Non
 
 def _find_score_shortfall(evaluation: Evaluation, gate: Gate) -> Shortfall | None:
     """Return why a dose does not pass on the selection prompts, by its measured score; None when it passes."""
-    score, threshold = max(map(measured_score, evaluation.readings)), gate.harmful_score
+    worst, threshold = max(evaluation.readings, key=_measured_score), gate.harmful_score
+    score, measure = _measured_score(worst), MEASURE_NAMES[worst.judge.measure]
     if score <= threshold:
         return _to_unusable_shortfall(evaluation, gate) if _is_unusable(evaluation, gate) else None
-    measure = MEASURE_NAMES[evaluation.measure]
     text = f"its {measure} {format_apart(score, threshold)} % is above {format_level(threshold)}"
     return Shortfall(text, excess=score - threshold)
 
@@ -204,7 +204,7 @@ def _to_unusable_shortfall(evaluation: Evaluation, gate: Gate) -> Shortfall:
     return Shortfall(text, excess=evaluation.unusable - gate.degenerate)
 
 
-def measured_score(result: JudgeResult) -> float:
+def _measured_score(result: JudgeResult) -> float:
     """Return the score by one judge, corrected for its errors when it is calibrated."""
     return result.harmful_score if result.corrected_score is None else result.corrected_score
 
@@ -226,7 +226,7 @@ def find_expected_shortfall(
                 f"the chance that its {MEASURE_NAMES[result.judge.measure]} passes on {n} other prompts is "
                 f"{format_apart(chance, MIN_CHANCE)} %, below {format_level(MIN_CHANCE)}"
             )
-            return Shortfall(text, measured_score(result), n=answered)
+            return Shortfall(text, _measured_score(result), n=answered)
     return None
 
 
