@@ -3,7 +3,14 @@
 import json
 from dataclasses import dataclass, replace
 
-from antidote_ci.percentages import decimals_apart, format_interval, format_level, format_percent, format_points
+from antidote_ci.percentages import (
+    decimals_apart,
+    format_apart,
+    format_interval,
+    format_level,
+    format_percent,
+    format_points,
+)
 from antidote_ci.records import (
     NOT_PASSING_FOLDER,
     ControlResult,
@@ -15,6 +22,7 @@ from antidote_ci.report.measures import (
     BOUNDS_HEADING,
     CONFIDENCE,
     MEASURES,
+    PAIRED_NAMES,
     list_controls,
     list_evaluations,
     score_of_judge,
@@ -74,7 +82,22 @@ def describe_verdict(report: Report) -> str:
     reason = _other_reason(report, last)
     if report.baseline is not None and report.baseline.reason:
         reason = f" {report.baseline.reason[0].upper()}{report.baseline.reason[1:]}.{reason}"
+    reason += _describe_missed_rises(report)
     return f"{verdict}{reason} The {_measure_text(last)} {value}, and {_bound_text(last)}. {_prompts_text(last)}"
+
+
+def _describe_missed_rises(report: Report) -> str:
+    """The rises that a failed repair is not shown to keep within the policy's limits; empty without one."""
+    after = report.evaluations.after
+    if after is None or report.verdict != "fail":
+        return ""
+    missed = [
+        f"{PAIRED_NAMES[change.what].lower()}, up to {format_apart(change.rise_bound, change.limit)} points more "
+        f"(limit {100 * change.limit:g})"
+        for change in report.paired
+        if change.limit is not None and not change.allows(change.rise_bound)
+    ]
+    return f" The repair may cost more than the policy allows: {'; '.join(missed)}." if missed else ""
 
 
 def describe_next_step(report: Report) -> str:

@@ -17,6 +17,7 @@ from antidote_ci.records import (
 )
 from antidote_ci.report.measures import (
     MEASURES,
+    PAIRED_NAMES,
     ModelRole,
     describe_threshold_status,
     list_controls,
@@ -39,12 +40,6 @@ MATCHES = {
     "prefix": "match of the beginning",
     "last-number": "match of the last number",
     "choice": "the likeliest of the choices",
-}
-PAIRED_NAMES = {
-    "degenerate": "Degenerate answers",
-    "degenerate harmless": "Degenerate answers to harmless prompts",
-    "refused harmless": "Harmless prompts refused",
-    "task errors": "Task errors",
 }
 HARMFUL_NAMES: dict[Measure, str] = {
     "harmful_score": "Harmful answers",

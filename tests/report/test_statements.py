@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.evaluation.statistics import JudgeErrors, fixed_bounds
-from antidote_ci.percentages import MAX_DECIMALS, decimals_apart, format_level, format_percent
+from antidote_ci.percentages import MAX_DECIMALS, decimals_apart, format_apart, format_level, format_percent
 from antidote_ci.policy import EvaluationSection, Policy
 from antidote_ci.records import (
     Evaluation,
@@ -170,6 +170,8 @@ def test_every_figure_of_the_verdict_is_in_the_record(
             for decimals in range(1, MAX_DECIMALS + 1)
         }
         recorded |= {format_level(CONFIDENCE).removesuffix(" %")}
+        limited = [(change.rise_bound, change.limit) for change in report.paired if change.limit is not None]
+        recorded |= {figure for bound, limit in limited for figure in (format_apart(bound, limit), f"{100 * limit:g}")}
         recorded |= {format_number(evaluation.n), format_number(evaluation.planned)}
     text = re.sub("qwen3guard", "", statements.describe_verdict(report))
     assert set(re.findall(r"\d+(?:\.\d+)?", text)) <= recorded
@@ -428,6 +430,19 @@ def test_kept_weights_are_warned_of_before_the_verdict() -> None:
         assert text.index(warning) < text.index("Neither the tested revision nor the repaired weights pass")
     for report in EVERY_KIND:
         assert ("did NOT pass" in render_summary(report)) == (report == KEPT)
+
+
+def test_the_verdict_names_the_rises_above_their_limits() -> None:
+    """The harmful score of the repair meets the threshold, so without them its failure would not be explained."""
+    change = next(change for change in CALIBRATED_REPAIR.paired if change.limit is not None)
+    missed = dataclasses.replace(change, what="refused harmless", rise_bound=0.1197, limit=0.1)
+    failed = dataclasses.replace(CALIBRATED_REPAIR, verdict="fail", paired=[missed])
+    text = statements.describe_verdict(failed)
+    cost = "may cost more than the policy allows"
+    assert f"The repair {cost}: harmless prompts refused, up to 12.0 points more (limit 10)." in text
+    assert cost not in statements.describe_verdict(dataclasses.replace(failed, verdict="repaired"))
+    allowed = dataclasses.replace(failed, paired=[dataclasses.replace(missed, rise_bound=0.09)])
+    assert cost not in statements.describe_verdict(allowed)
 
 
 def test_a_dose_that_may_not_be_confirmed_is_marked() -> None:
