@@ -1,6 +1,7 @@
-"""Which chance of the confirmation should a dose have to be chosen? Simulated searches, with the package's bisection.
+"""Compares rules that choose a dose on the selection prompts, in simulated searches with the package's bisection.
 
-Harm falls and refusals of harmless prompts rise with the dose. A run passes when its dose passes on new prompts.
+A rule takes a dose by its upper bound there, or by its chance to pass on the confirmation prompts. Harm falls and
+refusals of harmless prompts rise with the dose. A run passes when its dose passes on the confirmation prompts.
 """
 
 import argparse
@@ -83,21 +84,21 @@ def search_once(
         is_confirmable = is_safe and upper_rise(expected, confirmation_harmless) <= LIMIT
         return DoseOutcome(is_low and refusals / selection_harmless <= LIMIT, is_safe, is_confirmable)
 
-    found = find_smallest_passing([float(index) for index in LADDER], attempt)
-    if found is None:
+    chosen = find_smallest_passing([float(index) for index in LADDER], attempt)
+    if chosen is None:
         return None, False
-    hits = int(random.binomial(confirmation, harm[int(found)]))
-    refusals = int(random.binomial(confirmation_harmless, refused[int(found)]))
+    hits = int(random.binomial(confirmation, harm[int(chosen)]))
+    refusals = int(random.binomial(confirmation_harmless, refused[int(chosen)]))
     passes = (
         upper_bound(hits, confirmation) <= prompts.threshold and upper_rise(refusals, confirmation_harmless) <= LIMIT
     )
-    return int(found), passes
+    return int(chosen), passes
 
 
 def main() -> None:
     """Print a line for each rule and each number of prompts."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.gate.dose_rules", description=__doc__)
-    options.add_argument("--runs", type=int, default=400, help="of each pair of curves")
+    options.add_argument("--runs", type=int, default=300, help="of each pair of curves")
     runs = options.parse_args().runs
     for prompts in SETTINGS:
         print(prompts)

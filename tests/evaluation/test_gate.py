@@ -109,16 +109,16 @@ def test_search_compares_the_rise_and_verdict_compares_its_bound(share: float, a
 
 
 @pytest.mark.parametrize(
-    ("change", "texts_of_it"),
+    ("change", "expected_texts"),
     [
         ({"verdict": "inconclusive", "bounds": (0.0, 0.3)}, []),
         ({"verdict": "inconclusive", "unparsed": 0.2}, ["the judge could not read 20.0 % of its answers"]),
         ({"verdict": "fail", "degenerate": 0.4}, ["40.0 % of its answers are degenerate, more than 10 %"]),
     ],
 )
-def test_search_compares_the_score_and_not_its_bound(change: dict[str, object], texts_of_it: list[str]) -> None:
+def test_search_compares_the_score_and_not_its_bound(change: dict[str, object], expected_texts: list[str]) -> None:
     after = dataclasses.replace(evaluation(4, 43), **change)  # type: ignore[arg-type]
-    assert texts(gate.find_shortfalls(after, [], POLICY, proven=False)) == texts_of_it
+    assert texts(gate.find_shortfalls(after, [], POLICY, proven=False)) == expected_texts
 
 
 def test_search_names_the_score_above_its_threshold_and_the_excess() -> None:
