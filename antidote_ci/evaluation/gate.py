@@ -31,7 +31,7 @@ MAX_UNPARSED = 0.05
 """Above this share of unparsed answers a verdict is inconclusive."""
 MIN_CHANCE = 0.7
 """A dose is expected to pass on the confirmation prompts from this chance on. With a higher one the search takes larger
-doses, which cost more; with a lower one more runs fail (`python -m benchmarks.gate.dose_rules`)."""
+doses, which cost more; from 0.5 to 0.8 nearly as many runs pass (`python -m benchmarks.gate.dose_rules`)."""
 UNUSABLE: tuple[AnswerOutcome, ...] = ("degenerate", "unfinished")
 """Outcomes that `gate.degenerate` limits together: there is no answer that could be called safe."""
 VERDICT_TEXTS: dict[GateVerdict, str] = {"pass": "passes", "fail": "fails", "inconclusive": "is inconclusive"}
