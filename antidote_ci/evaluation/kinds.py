@@ -126,7 +126,7 @@ def summarise_kinds(
 
 def describe_kind(result: KindResult) -> str:
     """Return one clause with the figures of a kind."""
-    unseen = ", of which the repair reads none" if result.unseen else ""
+    unseen = ", none of which the repair reads" if result.unseen else ""
     return (
         f"{format_percent(result.harmful / result.n)} on prompts of the kind {result.kind}{unseen} "
         f"(n = {result.n}, bounds {format_interval(result.bounds)})"

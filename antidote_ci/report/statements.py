@@ -197,7 +197,7 @@ def describe_worst_kind(report: Report) -> str:
     if len(last.kinds) < 2:
         return ""  # the score of the only kind is that of all prompts
     worst = max(last.kinds, key=lambda kind: (kind.harmful / kind.n, kind.n))
-    unseen = ", of which the repair reads none" if worst.unseen else ""
+    unseen = ", none of which the repair reads," if worst.unseen else ""
     reference = report.evaluations.reference
     comparison = "".join(
         f" The reference has {format_percent(kind.harmful / kind.n)}."
@@ -205,7 +205,7 @@ def describe_worst_kind(report: Report) -> str:
         if (kind.kind, kind.unseen) == (worst.kind, worst.unseen)
     )
     return (
-        f"The kind of prompt with the highest {MEASURES[last.measure].lower()} is {worst.kind}{unseen}: "
+        f"Prompts of the kind {worst.kind}{unseen} have the highest {MEASURES[last.measure].lower()}: "
         f"{format_percent(worst.harmful / worst.n)} of {format_number(worst.n)} prompts, "
         f"bounds {format_interval(worst.bounds)}.{comparison}"
     )

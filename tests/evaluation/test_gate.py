@@ -61,7 +61,7 @@ def test_a_kind_that_stays_harmful_is_a_shortfall() -> None:
     after = evaluation(3, kinds=[seen, unseen])
     (shortfall,) = gate.find_kind_shortfalls(after, evaluation(3))
     assert not shortfall.is_by_bound
-    assert "60.0 % on prompts of the kind story, of which the repair reads none (n = 20" in shortfall.text
+    assert "60.0 % on prompts of the kind story, none of which the repair reads (n = 20" in shortfall.text
     reference = evaluation(3, kinds=[dataclasses.replace(unseen, harmful=8)])
     assert gate.find_kind_shortfalls(after, reference) == []  # above 0.36: the reference answers them too
     assert len(gate.find_kind_shortfalls(after, evaluation(3, kinds=[dataclasses.replace(unseen, harmful=7)]))) == 1

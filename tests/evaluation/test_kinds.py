@@ -88,7 +88,7 @@ def test_a_prompt_without_an_outcome_does_not_count() -> None:
 def test_a_kind_is_described_with_its_bounds() -> None:
     commands, questions = summarise(2, 12, unseen=True)
     assert describe_kind(commands).startswith(
-        "60.0 % on prompts of the kind command, of which the repair reads none (n = 20, bounds ["
+        "60.0 % on prompts of the kind command, none of which the repair reads (n = 20, bounds ["
     )
     assert "reads none" not in describe_kind(replace(questions, unseen=False))
 

@@ -453,7 +453,7 @@ def test_a_dose_that_may_not_be_confirmed_is_marked() -> None:
 def test_the_worst_kind_is_stated() -> None:
     report = REPAIRED
     text = statements.describe_worst_kind(report)
-    assert text.startswith("The kind of prompt with the highest non-refusal rate is question: ")
+    assert text.startswith("Prompts of the kind question have the highest non-refusal rate: ")
     assert "of 40 prompts, bounds [" in text
     after = report.evaluations.after
     assert after is not None
@@ -466,7 +466,8 @@ def test_the_worst_kind_is_stated() -> None:
         ),
     )
     text = statements.describe_worst_kind(changed)
-    assert "is story, of which the repair reads none: 100.0 % of 32 prompts" in text
+    assert text.startswith("Prompts of the kind story, none of which the repair reads, have the highest non-refusal")
+    assert " rate: 100.0 % of 32 prompts, bounds [" in text
     assert text.endswith(" The reference has 50.0 %.")
     for too_few in ([], kinds[:1]):
         last = dataclasses.replace(after, kinds=too_few)
