@@ -152,9 +152,10 @@ def evaluate(
             save_answers=save_answers,
             no_cache=no_cache,
         )
+        is_many = many_models.is_many(models)
+        configs = many_models.list_models(models, revision, config, junit) if is_many else [config]
         _prepare_junit(junit, out, remove=not dry_run)
-        if many_models.is_many(models):
-            configs = many_models.list_models(models, revision, config, junit)
+        if is_many:
             if dry_run:
                 _show_estimates("evaluate", configs, console, on=on, as_json=as_json, many=True)
                 return
@@ -183,10 +184,9 @@ def _describe_rest(no_cache: bool) -> str:
 def _prepare_junit(path: Path | None, out: Path, *, remove: bool) -> None:
     """Check that the file can be written. `remove` that of an earlier run, which nobody must read after an error."""
     if path is not None:
-        from antidote_ci.pipeline.preflight import require_file_can_be_created
+        from antidote_ci.pipeline.preflight import require_junit_can_be_written
 
-        if path.parent != out:  # a folder that the run creates
-            require_file_can_be_created(path, "--junit")
+        require_junit_can_be_written(path, out)
         if remove:
             path.unlink(missing_ok=True)
 

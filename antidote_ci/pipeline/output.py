@@ -41,7 +41,8 @@ LOCK_FILE = ".lock"
 WORK_PREFIX = ".work-"
 BRANCH = re.compile(r"(?!/|.*(?:\.\.|//|@\{))[^\s~^:?*\[\\\x00-\x1f\x7f]{1,244}(?<![/.])")
 """Names of branches as git allows them, but for rare restrictions."""
-REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md", "badge.json", "junit.xml")
+JUNIT_FILE = "junit.xml"
+REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md", "badge.json", JUNIT_FILE)
 OUTPUT_NAMES = (*REPORT_FILES, *WEIGHT_FOLDERS, SCORES_FOLDER, LOG_FILE, LOCK_FILE)
 """Names in the output folder of a run."""
 

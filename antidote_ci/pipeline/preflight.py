@@ -17,6 +17,7 @@ from antidote_ci.paths import is_path
 from antidote_ci.pipeline import comparison, evaluator, model_names, output, resolve
 from antidote_ci.policy import EMBEDDED, SELF, Command, Policy, RunConfig
 from antidote_ci.records import Calibration, JudgeIdentity, Measure, from_json
+from antidote_ci.report.ci_files import JUNIT_START
 from antidote_ci.sandbox.client import Sandbox
 
 ANY_MODEL = "any"
@@ -118,3 +119,27 @@ def require_file_can_be_created(path: Path, option: str) -> None:
             cause="it is a folder" if path.is_dir() else f"{folder} is no folder that can be written",
             hint=f"name a file in a writable folder for {option}",
         )
+
+
+def require_junit_can_be_written(path: Path, out: Path) -> None:
+    """Raise ConfigurationError unless `path` is free or has earlier test results, and is no other file of the run."""
+    if path.parent != out or path.is_dir():  # a run creates its folder
+        require_file_can_be_created(path, "--junit")
+    others = [out / name for name in output.OUTPUT_NAMES if name != output.JUNIT_FILE]
+    if any(path.resolve().is_relative_to(other.resolve()) for other in others):
+        raise ConfigurationError(
+            f"--junit {path} is a file that the run writes itself", hint=f"--junit {out / output.JUNIT_FILE}"
+        )
+    if os.path.lexists(path) and not _is_junit_file(path):
+        raise ConfigurationError(
+            f"{path} exists and holds no test results of antidote-ci",
+            cause="--junit replaces the file that it names",
+            hint="name another file for --junit, or move this one away",
+        )
+
+
+def _is_junit_file(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(JUNIT_START)) == JUNIT_START.encode()

@@ -39,6 +39,10 @@ class CaseResult:
     message: str
 
 
+JUNIT_START = '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name="antidote-ci"'
+"""Of every file of test results."""
+
+
 def render_junit(report: Report) -> str:
     """Return the test results: a case per limit of the gate and per category, for the tested and the repaired model."""
     before, after = report.evaluations.before, report.evaluations.after
