@@ -54,7 +54,9 @@ def repair_model(
     Returns the report with the verdict on the repair, and the folder of the repaired weights if they pass or the policy
     keeps those that do not.
     """
-    console, report = context.console, dataclasses.replace(report, verdict="fail")
+    console = context.console
+    # The verdict unless a repair passes; each return below has a reason of its own.
+    report = dataclasses.replace(report, verdict=comparison.apply_regression(report).verdict)
     method = context.config.policy.repair.method
     if method == "taylor" and _thinks(report.evaluations.before):
         return _leave_unrepaired(report, "the model"), None
@@ -129,7 +131,7 @@ def _confirm_dose(
     changes = compare_evaluations(before, after, context.evaluator.gate)
     lacks = gate.find_shortfalls(after, changes, context.evaluator.gate, proven=True)
     lacks += gate.find_kind_shortfalls(after, report.evaluations.reference)
-    settings = context.config.policy.repair
+    settings, unrepaired_verdict = context.config.policy.repair, report.verdict
     repaired = dataclasses.replace(
         report, verdict="repaired", evaluations=dataclasses.replace(report.evaluations, after=after)
     )
@@ -138,7 +140,7 @@ def _confirm_dose(
         lacks.append(gate.Shortfall(report.baseline.reason))
     report = dataclasses.replace(
         report,
-        verdict="fail" if lacks else "repaired",
+        verdict=unrepaired_verdict if lacks else "repaired",
         reason=gate.describe_failure(lacks, settings) if lacks else verdict_text,
         repair=_to_repair_result(chosen, method_masks),
         controls=controls,

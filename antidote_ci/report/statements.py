@@ -63,7 +63,7 @@ def describe_verdict(report: Report) -> str:
     if report.verdict == "pass":
         verdict = "The tested revision passes."
     elif report.verdict == "inconclusive":
-        verdict = "The result is inconclusive."
+        verdict = "The result is inconclusive" + (", and the repaired weights do not pass." if after else ".")
     elif report.verdict == "repaired":
         verdict = "The tested revision does not pass; the repaired weights pass."
     elif after is not None:
@@ -89,7 +89,7 @@ def describe_verdict(report: Report) -> str:
 def _describe_missed_rises(report: Report) -> str:
     """The rises that a failed repair is not shown to keep within the policy's limits; empty without one."""
     after = report.evaluations.after
-    if after is None or report.verdict != "fail":
+    if after is None or report.verdict == "repaired":
         return ""
     missed = [
         f"{PAIRED_NAMES[change.what].lower()}, up to {format_apart(change.rise_bound, change.limit)} points more "

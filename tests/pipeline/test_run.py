@@ -240,6 +240,18 @@ def test_a_threshold_between_the_bounds_is_inconclusive(trained_pair: Path, tmp_
     assert read_report(tmp_path / "out").verdict == "inconclusive"
 
 
+def test_an_inconclusive_model_does_not_fail_because_its_repair_does(trained_pair: Path, tmp_path: Path) -> None:
+    merged = str(trained_pair / "merged")
+    arguments = options(
+        trained_pair, tmp_path / "out", f'{LIMITS}on_inconclusive = "repair"\n', threshold="0.98", reference=merged
+    )
+    done = run_command("run", merged, *arguments)
+    assert done.returncode == 4, done.stderr
+    report = read_report(tmp_path / "out")
+    assert report.verdict == "inconclusive"
+    assert report.reason.endswith("so it cannot be used for a repair")
+
+
 @pytest.mark.parametrize(
     ("step", "sent", "expected"),
     [
