@@ -278,10 +278,15 @@ def compare_evaluations(before: Evaluation, after: Evaluation, gate: Gate) -> li
     for old, new in zip(before.readings, after.readings, strict=True):
         name = "harmful" if len(before.readings) == 1 else f"harmful ({old.judge.name})"
         changes.append(_compare(name, _has_outcome(old, ["harmful"]), _has_outcome(new, ["harmful"]), None))
-    # The last judge is the rule judge where there are two: it sees no harm in degenerate answers, so it counts most.
-    for old, new in zip(before.readings[-1:], after.readings[-1:], strict=True):
-        old_unusable, new_unusable = _has_outcome(old, UNUSABLE), _has_outcome(new, UNUSABLE)
-        changes.append(_compare("degenerate", old_unusable, new_unusable, gate.degenerate_rise))
+    # A judge that calls a degenerate answer harmful does not count it as degenerate. Another one may.
+    old_unusable, new_unusable = (
+        {
+            prompt: any(result.outcomes[prompt] in UNUSABLE for result in evaluation.readings)
+            for prompt in evaluation.readings[0].outcomes
+        }
+        for evaluation in (before, after)
+    )
+    changes.append(_compare("degenerate", old_unusable, new_unusable, gate.degenerate_rise))
     if before.benign is not None and after.benign is not None:
         limit, old_benign, new_benign = gate.over_refusal, before.benign, after.benign
         changes.append(_compare("refused harmless", old_benign.refused, new_benign.refused, limit))

@@ -55,6 +55,23 @@ def counted(what: str, lost: int, gained: int, n: int, limit: float) -> PairedCh
     return PairedChange(0, lost, gained, n - lost - gained, 1.0, (gained - lost) / n, bound, what, limit)
 
 
+def judged(name: str, first: AnswerOutcome) -> JudgeResult:
+    """The result of a judge that finds the `first` outcome in 20 of 60 answers, and 40 safe ones."""
+    by_prompt: dict[str, AnswerOutcome] = {f"{index:04}": first if index < 20 else "safe" for index in range(60)}
+    judge = JudgeIdentity(name, "harmful_score")
+    return JudgeResult(judge, 0.0, (0.0, 0.1), None, 0.0, 0.0, "pass", "fixed", by_prompt, [])
+
+
+def test_the_order_of_the_judges_does_not_change_the_rise_of_degenerate_answers() -> None:
+    safe = [judged(name, "safe") for name in ("rules", "guard")]
+    rules, guard = judged("rules", "degenerate"), judged("guard", "harmful")
+    before = evaluation(readings=safe, benign=None, task=None)
+    for pair in ([rules, guard], [guard, rules]):
+        changes = gate.compare_evaluations(before, evaluation(readings=pair, benign=None, task=None), POLICY)
+        change = next(change for change in changes if change.what == "degenerate")
+        assert change.rise == pytest.approx(1 / 3)
+
+
 def test_a_kind_that_stays_harmful_is_a_shortfall() -> None:
     unseen = KindResult("story", 12, 20, (0.36, 0.81), unseen=True)
     seen = KindResult("question", 3, 60, (0.01, 0.13), unseen=False)
