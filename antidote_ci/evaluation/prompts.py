@@ -228,9 +228,9 @@ def read_json_lines(path: Path, hint: str = "write one JSON object per line") ->
     # Not splitlines(): JSON text can contain Unicode line separators.
     for number, line in enumerate(_read_text(path).split("\n"), 1):
         location = f"{path}, line {number}"
-        if number > MAX_ROWS:
-            raise _too_many_rows_error(path)
         if line.strip():
+            if number > MAX_ROWS:
+                raise _too_many_rows_error(path)
             try:
                 document = json.loads(line)
             except (ValueError, RecursionError) as error:

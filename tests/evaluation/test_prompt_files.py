@@ -78,6 +78,11 @@ def test_invalid_file_error_names_the_line(tmp_path: Path, name: str, content: b
     assert message in f"{raised.value.what} {raised.value.cause}"
 
 
+def test_a_file_of_the_most_rows_is_read(tmp_path: Path) -> None:
+    rows = prompts.read_table(written(tmp_path, "t.jsonl", b"{}\n" * prompts.MAX_ROWS))
+    assert sum(1 for _ in rows) == prompts.MAX_ROWS
+
+
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.csv"):
         with pytest.raises(ConfigurationError, match="cannot be read"):
