@@ -35,6 +35,11 @@ def is_folder(text: str) -> bool:
     return os.path.isdir(text)  # noqa: PTH112 - Path.is_dir raises for a long name
 
 
+def is_file(text: str) -> bool:
+    """Whether a file has this path, relative to the working directory. `~` has no special meaning."""
+    return os.path.isfile(text)  # noqa: PTH113 - Path.is_file raises for a long name
+
+
 def resolve_path(path: str) -> Path | None:
     """A path that a user wrote, absolute and without `~` and links, or None if it cannot be one."""
     try:

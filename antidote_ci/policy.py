@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.paths import is_file, is_path
 from antidote_ci.records import ChatSettings, PublishMode, Scalar, ScoreMethod
 
 EMBEDDED = "embedded"
@@ -180,12 +181,12 @@ class Policy:
         return self.evaluation.stop_early and self.gate.baseline is None
 
     def flat(self) -> dict[str, bool | int | float | str]:
-        """Every set value that affects the result, by `section.key`, for the report.
+        """Every set value that affects the result, by `section.key`, for the report, which can be published.
 
-        A system prompt can be long, and a secret: its beginning and its hash stand for it.
+        Paths lose their folders. A system prompt can be long, and a secret: its beginning and its hash stand for it.
         """
         values_by_key: dict[str, Any] = {
-            f"{section}.{key}": Path(value).name if key in FILE_KEYS and not HUB_TASK.fullmatch(value) else value
+            f"{section}.{key}": _remove_folders(key, value)
             for section, values in dataclasses.asdict(self).items()
             for key, value in values.items()
             if section in HASHED_SECTIONS and key not in UNHASHED_KEYS and value is not None
@@ -206,7 +207,7 @@ class Policy:
             f"{section}.{key}": _hash_file(Path(value))
             for section, values in dataclasses.asdict(self).items()
             for key, value in values.items()
-            if key in FILE_KEYS and value not in (None, EMBEDDED, SELF) and Path(value).is_file()
+            if key in FILE_KEYS and value not in (None, EMBEDDED, SELF) and is_file(value)
         }
         return hashlib.sha256(json.dumps(hashed_values, sort_keys=True).encode()).hexdigest()
 
@@ -216,7 +217,9 @@ HUB_TASK = re.compile(
 )
 """A file of a dataset on the Hub. No part of its path starts with a dot, so it cannot leave the dataset's folder."""
 FILE_KEYS = ("prompts", "benign", "task", "realignment", "calibration", "baseline")
-"""Keys that can name a file. The report shows the file name without its folder."""
+"""Keys that can name a file."""
+_FOLDERS = re.compile(r"(?<![^\s='\"])(?:~[^\s/]*|\.{1,2})?/(?:[^\s/'\"]*/)*(?=[^\s/])")
+"""The folders of each path in a command."""
 UNHASHED_KEYS = ("keep_failed",)
 """Keys that change neither a verdict nor what is published."""
 
@@ -259,6 +262,21 @@ class RunConfig:
     """File that receives the answers of the models, or None."""
     no_cache: bool = False
     """Whether stored answers and verdicts are neither read nor written."""
+
+
+def _remove_folders(key: str, value: Any) -> Any:  # noqa: ANN401 - of any key
+    """The value without the folders of this machine."""
+    if key == "server":
+        return _FOLDERS.sub("", value)
+    if key == "judge":
+        return ",".join(map(_remove_judge_folder, value.split(",")))
+    names_file = key in FILE_KEYS and not HUB_TASK.fullmatch(value)
+    return Path(value).name if names_file or (key == "reference" and is_path(value)) else value
+
+
+def _remove_judge_folder(judge: str) -> str:
+    name, at, location = judge.partition("@")
+    return f"{name}{at}{Path(location).name if is_path(location) else location}"
 
 
 def describe_system_prompt(text: str) -> str:

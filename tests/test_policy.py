@@ -176,6 +176,29 @@ def test_job_settings_do_not_change_the_hash() -> None:
     assert moved.flat() == Policy().flat()
 
 
+def test_the_report_names_no_folder_of_this_machine() -> None:
+    policy = override_section(
+        Policy(),
+        "evaluation",
+        judge="qwen3guard@/home/ada/private/guard,refusal",
+        server="~ada/bin/vllm serve ../models/{model} --chat-template='/home/ada/a template' --url=http://localhost/v1",
+        prompts="private/rows.jsonl",
+    )
+    flat = override_section(policy, "repair", reference="/home/ada/private/base/").flat()
+    assert {key: flat[f"evaluation.{key}"] for key in ("judge", "server", "prompts")} == {
+        "judge": "qwen3guard@guard,refusal",
+        "server": "vllm serve {model} --chat-template='a template' --url=http://localhost/v1",
+        "prompts": "rows.jsonl",
+    }
+    assert flat["repair.reference"] == "base"
+    assert override_section(policy, "repair", reference="org/base").flat()["repair.reference"] == "org/base"
+
+
+def test_many_prompt_sets_have_a_hash() -> None:
+    names = ",".join(f"set{number}@{'a' * 40}" for number in range(8))
+    assert override_section(Policy(), "evaluation", prompts=names).sha256()
+
+
 @pytest.mark.parametrize("key", FILE_KEYS)
 def test_the_hash_depends_on_the_content_of_files_and_not_on_their_folder(tmp_path: Path, key: str) -> None:
     section = {"realignment": "repair", "baseline": "gate"}.get(key, "evaluation")

@@ -5,7 +5,6 @@ the folders to `read_rows`.
 """
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Literal
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.prompts import drop_duplicates, parse_category, read_columns, read_table, require_text
-from antidote_ci.paths import is_path
+from antidote_ci.paths import is_file, is_path
 from antidote_ci.policy import EMBEDDED, HUB_TASK, EvaluationSection, Policy
 from antidote_ci.records import COMMIT, PromptRow
 
@@ -137,7 +136,7 @@ FetchedSets = Mapping[str, FetchedSet]
 
 
 def list_downloads(policy: Policy) -> list[PromptSetDownload]:
-    """Return the files that the policy needs, each repository and commit once.
+    """Return the files that the policy needs, those of one preset together.
 
     Raises ConfigurationError for an unknown name, a missing half, and a licence that was not accepted.
     """
@@ -182,10 +181,10 @@ def select_presets(origin: str | None) -> list[PresetSelection]:
     """
     if origin is None:
         return []
-    if is_path(origin) and _is_file(origin):
+    if is_path(origin) and is_file(origin):
         return []
     names = [name.strip() for name in origin.split(",")]
-    if origin != EMBEDDED and not any(name.partition("@")[0] in PRESETS for name in names) and _is_file(origin):
+    if origin != EMBEDDED and not any(name.partition("@")[0] in PRESETS for name in names) and is_file(origin):
         return []
     for name in (origin, *names):
         require_no_file(name)
@@ -198,7 +197,7 @@ def is_hub_task(origin: str | None) -> bool:
         return False
     if HUB_TASK.fullmatch(origin):
         require_no_file(origin)
-    elif not _is_file(origin):
+    elif not is_file(origin):
         raise ConfigurationError(
             f"the task {origin!r:.200} is neither a file nor ORG/DATASET@COMMIT:FILE",
             cause="a dataset of the Hub is read at one commit of 40 hex digits; branches and tags can move",
@@ -224,16 +223,12 @@ def read_hub_task(settings: EvaluationSection, sets: FetchedSets) -> list[Prompt
 
 def require_no_file(name: str) -> None:
     """Raise ConfigurationError if a local file has the name of a prompt set, `embedded` or `self`."""
-    if _is_file(name):
+    if is_file(name):
         raise ConfigurationError(
             f"{name!r:.200} is ambiguous: it is a name of prompts, and a local file has this name",
             cause="a file with such a name must be written as a path",
             hint=f"write ./{name:.200} for the file; for the prompts, run in another directory, or rename the file",
         )
-
-
-def _is_file(path: str) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for a long name
 
 
 def read_rows(origin: str | None, half: HalfName, sets: FetchedSets) -> list[PromptRow]:
