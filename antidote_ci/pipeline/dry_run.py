@@ -112,7 +112,7 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
     )
     if method:
         computation += costs.estimate_computation(method, weights, work.scored_texts, model.weights)
-    if model.entries < base.entries:
+    if model.is_adapter and base.entries:
         copies = ADAPTER_RUN_COPIES if method else ADAPTER_EVALUATION_COPIES
     else:
         copies = RUN_COPIES if method else EVALUATION_COPIES
