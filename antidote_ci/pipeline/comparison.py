@@ -151,14 +151,17 @@ def _has_own_score(result: JudgeResult, samples: int) -> bool:
 
 
 def _read_folder(name: str, console: Console) -> list[LoadedReport]:
-    """The report.json of the folder, or all of the folders below it and the JSON files in it, oldest first."""
+    """The report.json of the folder, or all of the folders below it and the JSON files in it, oldest first.
+
+    Prints the files that hold no report.
+    """
     folder = find_folder(name)
     if folder is None:
         raise ConfigurationError(f"there is no file and no folder {name}", hint=f"name a {REPORT_FILE}, or its folder")
     if (folder / REPORT_FILE).is_file():
         return [LoadedReport(read_report(folder / REPORT_FILE), folder / REPORT_FILE)]
-    loaded = [LoadedReport(read_report(path), path) for path in sorted(folder.rglob(REPORT_FILE))]
-    for path in sorted(folder.glob("*.json")):
+    loaded = []
+    for path in sorted([*folder.rglob(REPORT_FILE), *folder.glob("*.json")]):
         try:
             loaded.append(LoadedReport(read_report(path), path))
         except ConfigurationError as error:

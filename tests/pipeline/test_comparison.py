@@ -51,11 +51,15 @@ def test_reports_are_found_in_files_and_folders(tmp_path: Path, capsys: pytest.C
     copy.parent.mkdir(parents=True)
     copy.write_bytes((reports / "a" / "report.json").read_bytes())
     write(reports / "2026.json", 1, 2)
-    (reports / "labels.json").write_text("{}")
+    others = [reports / "labels.json", reports / "node" / "report.json"]
+    others[1].parent.mkdir()
+    for path in others:
+        path.write_text("{}")
     found = comparison.load_reports([str(reports)], Console())
     assert [item.report.run_id for item in found] == ["run2", "run3", "run4"]
     assert found[2].path == reports / "a" / "report.json"
-    assert f"skipped: {reports / 'labels.json'} is not a report" in capsys.readouterr().err.replace("\n", " ")
+    printed = capsys.readouterr().err.replace("\n", " ")
+    assert all(f"skipped: {path} is not a report" in printed for path in others)
 
 
 def test_what_is_no_report_is_named(tmp_path: Path) -> None:
