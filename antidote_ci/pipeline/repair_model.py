@@ -6,9 +6,8 @@ The command `repair`, which applies a given dose, is `pipeline.repair`.
 import dataclasses
 import logging
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import get_args
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import gate, model_answers
@@ -16,14 +15,12 @@ from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.measure import evaluate_model
 from antidote_ci.evaluation.splits import Splits
 from antidote_ci.model.divergence import DivergenceRequest, measure_divergence
-from antidote_ci.model.hed import DriftRequest, measure_drifts
 from antidote_ci.pipeline import candidates, comparison, dose_search, output, resolve
 from antidote_ci.pipeline.candidates import Candidate, CandidateFactory, MethodMasks, RepairInput
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.dose_search import SearchContext
 from antidote_ci.records import (
     Divergence,
-    Drift,
     Evaluation,
     Evaluations,
     FrontierPoint,
@@ -36,12 +33,6 @@ from antidote_ci.records import (
 )
 from antidote_ci.repair.methods import dose_ladder
 from antidote_ci.repair.planning import layer_name
-from antidote_ci.repair.taylor import sample_evenly
-
-Figure = TypeVar("Figure")
-
-DRIFT_PROMPTS = 64
-"""Number of prompts for drift. The hidden states of the reference for them are stored on disk."""
 
 logger = logging.getLogger(__name__)
 
@@ -113,12 +104,8 @@ def _confirm_dose(
     with console.step("evaluate the repair"):
         chosen = candidates.write_candidate(factory, method_masks, dose)
         after = evaluate_model(context.evaluator, chosen.model, prompts.confirmation, console.report, role="after")
-        divergence, divergence_notes = measure_if_possible(
-            "The divergence",
-            lambda: _measure_divergence(context, factory.runnable_model, chosen.model, prompts.confirmation.benign),
-        )
-        drift, drift_notes = measure_if_possible(
-            "The drift", lambda: _measure_drift(context, factory, chosen.model, prompts.confirmation.harmful)
+        divergence, notes = _measure_divergence(
+            context, factory.runnable_model, chosen.model, prompts.confirmation.benign
         )
     verdict_text = gate.describe_verdict("the repair", after)
     logger.info(verdict_text)
@@ -146,8 +133,7 @@ def _confirm_dose(
         controls=controls,
         paired=changes,
         divergence=divergence,
-        drift=drift,
-        notes=[*report.notes, *divergence_notes, *drift_notes],
+        notes=[*report.notes, *notes],
     )
     return report, None if lacks and not settings.keep_failed else chosen.folder
 
@@ -191,29 +177,23 @@ def _leave_unrepaired(report: Report, name: str) -> Report:
     return dataclasses.replace(report, reason=f"{report.reason}; {explanation}")
 
 
-def measure_if_possible(name: str, measure_figure: Callable[[], Figure | None]) -> tuple[Figure | None, list[str]]:
-    """A figure that decides nothing, or None and a note that says why: the run does not end without its result."""
-    try:
-        return measure_figure(), []
-    except (ConfigurationError, InfrastructureError) as error:
-        return None, [f"{name} was not measured: {error.what}."]
+def _measure_divergence(
+    context: RunContext, before: Model, after: Model, rows: list[PromptRow]
+) -> tuple[Divergence | None, list[str]]:
+    """Divergence on the model's own answers to the harmless prompts; None without harmless prompts.
 
-
-def _measure_divergence(context: RunContext, before: Model, after: Model, rows: list[PromptRow]) -> Divergence | None:
-    """Divergence on the model's own answers to the harmless prompts; None without harmless prompts."""
+    It decides nothing, so the run does not end without it: an error becomes a note that says why.
+    """
     if not rows:
-        return None
-    exchanges = model_answers.answer_rows(context.evaluator, before, rows, context.console.report, with_thoughts=True)
-    request = DivergenceRequest(before, after, exchanges, chat=context.evaluator.chat)
-    return context.sandbox.call(measure_divergence, request, context.console.report)
-
-
-def _measure_drift(context: RunContext, factory: CandidateFactory, after: Model, rows: list[PromptRow]) -> Drift | None:
-    """Drift of the model and of its repair from the reference."""
-    prompts = sample_evenly([row.prompt for row in rows], DRIFT_PROMPTS)
-    reference = Model(factory.reference.source.folder)
-    request = DriftRequest(reference, factory.runnable_model, after, prompts, factory.chat)
-    return context.sandbox.call(measure_drifts, request, context.console.report)
+        return None, []
+    try:
+        exchanges = model_answers.answer_rows(
+            context.evaluator, before, rows, context.console.report, with_thoughts=True
+        )
+        request = DivergenceRequest(before, after, exchanges, chat=context.evaluator.chat)
+        return context.sandbox.call(measure_divergence, request, context.console.report), []
+    except (ConfigurationError, InfrastructureError) as error:
+        return None, [f"The divergence was not measured: {error.what}."]
 
 
 def _to_repair_result(chosen: Candidate, method_masks: MethodMasks) -> RepairResult:

@@ -11,7 +11,6 @@ from antidote_ci.records.evaluation import BenignResult as BenignResult
 from antidote_ci.records.evaluation import Calibration as Calibration
 from antidote_ci.records.evaluation import CategoryCount as CategoryCount
 from antidote_ci.records.evaluation import Divergence as Divergence
-from antidote_ci.records.evaluation import Drift as Drift
 from antidote_ci.records.evaluation import Evaluation as Evaluation
 from antidote_ci.records.evaluation import GateVerdict as GateVerdict
 from antidote_ci.records.evaluation import JudgeIdentity as JudgeIdentity

@@ -243,12 +243,3 @@ class Divergence:
     kl: float
     """Mean over tokens of KL(input model || repaired model), in nats."""
     tokens: int
-
-
-@dataclass(frozen=True)
-class Drift:
-    """Harmful embedding drift: distance of the attention outputs on harmful prompts from those of the reference."""
-
-    before: float
-    after: float
-    prompts: int

@@ -6,7 +6,6 @@ from typing import Literal
 from antidote_ci.records.evaluation import (
     Calibration,
     Divergence,
-    Drift,
     Evaluation,
     GateVerdict,
     JudgeIdentity,
@@ -225,7 +224,6 @@ class Report:
     paired: list[PairedChange] = field(default_factory=list)
     """Paired comparisons of before and after; empty without a repair."""
     divergence: Divergence | None = None
-    drift: Drift | None = None
     calibrations: list[Calibration] = field(default_factory=list)
     frontier: list[FrontierPoint] = field(default_factory=list)
     """Doses of every method; empty without `--frontier`."""

@@ -223,10 +223,6 @@ def distance_rows(report: Report) -> list[tuple[str, str]]:
             ("Perplexity ratio", f"{ratio:.3f} (perplexity {before} → {after})"),
             ("Mean KL divergence", f"{divergence.kl:.4f} nats per token from the input model, over {tokens} tokens"),
         ]
-    if drift := report.drift:
-        change = f"{format_number(drift.before)} → {format_number(drift.after)}"
-        prompts = format_number(drift.prompts)
-        rows.append(("Harmful embedding drift", f"{change} from the reference, mean over {prompts} prompts"))
     return rows
 
 

@@ -16,16 +16,16 @@ from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.measure import Evaluator, PromptSets
 from antidote_ci.evaluation.prompts import drop_duplicates
 from antidote_ci.evaluation.saved import AnswerLog
-from antidote_ci.model import hed
-from antidote_ci.model.hed import ReferenceOutputs
 from antidote_ci.model.likelihood import EncodeChoicesRequest
 from antidote_ci.pipeline.evaluator import choose_likeliest
 from antidote_ci.policy import Gate
 from antidote_ci.records import Model, OnProgress, Progress, PromptRow
 from antidote_ci.repair.taylor import MAX_TASK, sample_evenly
 from antidote_ci.sandbox.client import Sandbox
+from benchmarks.paper import embedding_drift
 from benchmarks.paper.cost import Cost
 from benchmarks.paper.data import Data
+from benchmarks.paper.embedding_drift import ReferenceOutputs
 from benchmarks.paper.records import Figures, Measured, TaskName
 
 JUDGE = RefusalJudge.identity.name
@@ -93,7 +93,7 @@ def open_instruments(reference: Path, asked: PromptSets, work: Path, store: Path
     """
     if not (asked.harmful and asked.benign and asked.task):
         raise ConfigurationError("harmful prompts, harmless ones and task rows are all needed to measure a model")
-    if not hed.has_attention(Model(reference)):
+    if not embedding_drift.has_attention(Model(reference)):
         raise ConfigurationError(
             f"{display_name(reference)} has no attention module to measure drift in",
             cause="they are known by the names of their classes, which end in Attention",
@@ -102,7 +102,7 @@ def open_instruments(reference: Path, asked: PromptSets, work: Path, store: Path
     work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work, prefix="aligned-") as name, Sandbox(work / LOG) as sandbox:
         drifting = sample_evenly([row.prompt for row in asked.harmful], DRIFT_PROMPTS)
-        aligned = hed.store_reference_outputs(Model(reference), drifting, Path(name))
+        aligned = embedding_drift.store_reference_outputs(Model(reference), drifting, Path(name))
         yield Instruments(sandbox, _build_evaluator(sandbox, AnswerStore(store), tokens), asked, aligned, work)
 
 
@@ -113,7 +113,7 @@ def measure(instruments: Instruments, model: Model, cost: Cost, choosing: Prompt
     """
     figures = _figures(instruments, model, instruments.prompts)
     seconds, peak_bytes = cost.seconds, cost.peak_bytes
-    drift = hed.measure_drift(model, instruments.aligned)
+    drift = embedding_drift.measure_drift(model, instruments.aligned)
     if not isfinite(drift):
         raise ConfigurationError(f"{display_name(model.adapter or model.folder)} computes no finite numbers")
     return Measured(

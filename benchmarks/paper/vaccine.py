@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from antidote_ci.model.hed import find_attention_modules
 from benchmarks.paper import sft
 from benchmarks.paper.batches import Batch
+from benchmarks.paper.embedding_drift import find_attention_modules
 
 RHO = 2.0
 """The norm of the drift, as in the rerun's paper."""

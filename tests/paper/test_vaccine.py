@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from antidote_ci.model.hed import find_attention_modules
 from benchmarks.paper import sft
+from benchmarks.paper.embedding_drift import find_attention_modules
 from benchmarks.paper.vaccine import Vaccine, changed, scaled
 from tests.paper import small
 

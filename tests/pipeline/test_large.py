@@ -7,14 +7,13 @@ import torch
 
 from antidote_ci import paths
 from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.errors import InfrastructureError
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.hub import memory_needs
 from antidote_ci.model import loading, memory, merging
 from antidote_ci.model.adapters import build_on_meta_device
 from antidote_ci.model.divergence import DivergenceRequest, measure_divergence
-from antidote_ci.model.hed import DriftRequest, measure_drifts
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
-from antidote_ci.pipeline.repair_model import measure_if_possible
 from antidote_ci.pipeline.scoring_inputs import can_answer, choose_scoring_prompts
 from antidote_ci.records import Method, Model, PromptRow
 from antidote_ci.repair.costs import RepairWorkload, estimate_bytes_written, estimate_memory
@@ -143,16 +142,9 @@ def test_adapter_is_merged_in_files(large: Path) -> None:
     assert merged.shape == (fake_70b.KEY_VALUE_HEADS * fake_70b.HEAD_WIDTH, fake_70b.HIDDEN)
 
 
-def test_figure_without_disk_space_is_left_out_with_a_note(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_divergence_without_disk_space_is_refused(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "free_space", lambda _folder: 1000)
     model = Model(tiny_llama)
     exchanges = [PromptRow("Why?", response="Sure, here is how to do that.")]
-    figures = {
-        "The drift": lambda: measure_drifts(DriftRequest(model, model, model, ["Why?"]), ignore),
-        "The divergence": lambda: measure_divergence(DivergenceRequest(model, model, exchanges), ignore),
-    }
-    for name, measure_figure in figures.items():
-        figure, notes = measure_if_possible(name, measure_figure)
-        assert figure is None
-        assert len(notes) == 1
-        assert notes[0].startswith(f"{name} was not measured: not enough disk space: ")
+    with pytest.raises(InfrastructureError, match=r"^not enough disk space: "):
+        measure_divergence(DivergenceRequest(model, model, exchanges), ignore)

@@ -65,8 +65,6 @@ def test_a_failing_adapter_is_repaired(repaired_adapter: Path, trained_pair: Pat
     assert any(attempt.n < attempt.planned for attempt in found.attempts if not attempt.passes)
     assert found.repair is not None
     assert found.repair.changed_weights > 0
-    assert found.drift is not None
-    assert found.drift.before > found.drift.after > 0
     assert found.publish.url is None
     assert not list(repaired_adapter.glob(".work-*"))
 

@@ -16,7 +16,6 @@ from antidote_ci.records import (
     ControlResult,
     Divergence,
     DoseAttempt,
-    Drift,
     Evaluation,
     Evaluations,
     FrontierPoint,
@@ -435,7 +434,6 @@ CALIBRATED_REPAIR = dataclasses.replace(
         PairedChange(70, 8, 11, 111, 0.648, 0.015, 0.0493, "task errors", 0.05),
     ],
     divergence=Divergence(8.41, 8.77, 0.0412, 21_334),
-    drift=Drift(2263.4, 640.2, 64),
     calibrations=[CALIBRATION],
 )
 TWO_JUDGES_REPAIR = dataclasses.replace(
@@ -462,7 +460,6 @@ TWO_JUDGES_REPAIR = dataclasses.replace(
         PairedChange(20, 170, 4, 219, 1e-40, -0.402, -0.36, "harmful (llama-guard)", None),
     ],
     divergence=None,
-    drift=None,
 )
 EVERY_KIND = [
     REPAIRED,

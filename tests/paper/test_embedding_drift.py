@@ -6,12 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from antidote_ci.model import hed, loading, memory
-from antidote_ci.model.hed import DriftRequest, ReferenceOutputs, find_attention_modules, measure_drift, measure_drifts
-from antidote_ci.records import Drift, Model, Progress
-from antidote_ci.sandbox.client import Sandbox
-from tests import tiny
-from tests.builders import ignore
+from antidote_ci.model import loading
+from antidote_ci.records import Model
+from benchmarks.paper import embedding_drift
+from benchmarks.paper.embedding_drift import ReferenceOutputs, find_attention_modules, measure_drift
 from tests.conftest import CopyOf
 from tests.tiny import render_exchange
 
@@ -21,7 +19,7 @@ ADAPTER = "adapter_model.safetensors"
 
 @pytest.fixture(scope="module")
 def aligned(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> ReferenceOutputs:
-    return hed.store_reference_outputs(Model(tiny_llama), PROMPTS, tmp_path_factory.mktemp("aligned"))
+    return embedding_drift.store_reference_outputs(Model(tiny_llama), PROMPTS, tmp_path_factory.mktemp("aligned"))
 
 
 def scaled(adapter: Path, factor: float) -> Path:
@@ -45,7 +43,7 @@ def test_drift_does_not_depend_on_batches(
     tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, tmp_path: Path
 ) -> None:
     model = Model(tiny_llama, tiny_adapter)
-    single_batches = hed.store_reference_outputs(Model(tiny_llama), PROMPTS, tmp_path, batch_size=1)
+    single_batches = embedding_drift.store_reference_outputs(Model(tiny_llama), PROMPTS, tmp_path, batch_size=1)
     drifts = [
         measure_drift(model, reference, size)
         for reference in (aligned, single_batches)
@@ -58,9 +56,9 @@ def test_drift_is_the_mean_over_prompts(
     tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, tmp_path: Path
 ) -> None:
     model = Model(tiny_llama, tiny_adapter)
-    twice = hed.store_reference_outputs(Model(tiny_llama), PROMPTS * 2, tmp_path / "twice")
+    twice = embedding_drift.store_reference_outputs(Model(tiny_llama), PROMPTS * 2, tmp_path / "twice")
     per_prompt = [
-        measure_drift(model, hed.store_reference_outputs(Model(tiny_llama), [prompt], tmp_path / str(at)))
+        measure_drift(model, embedding_drift.store_reference_outputs(Model(tiny_llama), [prompt], tmp_path / str(at)))
         for at, prompt in enumerate(PROMPTS)
     ]
     assert measure_drift(model, twice) == pytest.approx(measure_drift(model, aligned), rel=1e-2)
@@ -93,54 +91,9 @@ def test_drift_equals_its_definition(tiny_llama: Path, tiny_adapter: Path, align
     assert measure_drift(models[1], aligned) == pytest.approx(total / len(PROMPTS), rel=1e-2)
 
 
-def test_sandbox_measures_both_models_in_one_call(
-    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, sandbox: Sandbox
-) -> None:
-    before = Model(tiny_llama, tiny_adapter)
-    after = Model(tiny_llama, scaled(copy_of(tiny_adapter), 0.5))
-    reports: list[Progress] = []
-    drift = sandbox.call(measure_drifts, DriftRequest(Model(tiny_llama), before, after, PROMPTS), reports.append)
-    assert drift is not None
-    assert drift.before > drift.after > 0
-    assert drift.prompts == len(PROMPTS)
-    assert [report.done for report in reports] == [0, 1, 2]
-
-
-@pytest.mark.parametrize("adapter", [False, True])
-def test_models_that_do_not_fit_into_memory_are_compared_block_by_block(
-    adapter: bool, tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reference = Model(tiny_llama)
-    other = Model(tiny_llama, tiny_adapter) if adapter else Model(tiny.write_tiny_llama(tmp_path / "other", seed=1))
-    request = DriftRequest(reference, other, reference, PROMPTS)
-    in_memory = measure_drifts(request, ignore)
-    assert in_memory is not None
-    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
-    reports: list[Progress] = []
-    streamed = measure_drifts(request, reports.append)
-    assert streamed is not None
-    assert streamed.after == 0
-    assert streamed.before == pytest.approx(in_memory.before, rel=1e-2 if adapter else 1e-6)
-    assert [report.done for report in reports if report.what == "layers compared"] == [1, 2] * 3
-
-
-def test_drift_of_the_reference_is_reported_as_zero(tiny_llama: Path) -> None:
-    same = Model(tiny_llama)
-    assert measure_drifts(DriftRequest(same, same, same, PROMPTS), ignore) == Drift(0, 0, len(PROMPTS))
-
-
-def test_nan_and_missing_prompts_give_no_drift(tiny_llama: Path, copy_of: CopyOf) -> None:
-    model, broken = Model(tiny_llama), Model(copy_of(tiny_llama))
-    weights = load_file(broken.folder / "model.safetensors")
-    weights["model.layers.0.self_attn.q_proj.weight"][0, 0] = float("nan")
-    save_file(weights, broken.folder / "model.safetensors", {"format": "pt"})
-    assert measure_drifts(DriftRequest(model, model, broken, PROMPTS), ignore) is None
-    assert measure_drifts(DriftRequest(model, model, model, []), ignore) is None
-
-
 def test_network_without_attention_modules_has_none(tiny_llama: Path) -> None:
     assert find_attention_modules(torch.nn.Linear(2, 2)) == {}
-    assert hed.has_attention(Model(tiny_llama))
+    assert embedding_drift.has_attention(Model(tiny_llama))
 
 
 def test_nested_attention_modules_count_once() -> None:
