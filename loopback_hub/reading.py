@@ -7,8 +7,6 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from urllib.parse import parse_qs
 
-import yaml
-
 from loopback_hub import history
 from loopback_hub.accounts import may_read, optional_credential
 from loopback_hub.cards import parse_card
@@ -18,7 +16,6 @@ from loopback_hub.store import HubStore, is_path
 from loopback_hub.xet import TOKEN_SECONDS
 
 TreeItem = dict[str, object]
-OFFICIAL_BENCHMARK = "benchmark:official"
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 SAFE_REPOSITORY = {"scansDone": True, "filesWithIssues": []}
 SAFE_FILE = {
@@ -34,10 +31,6 @@ def show_repository(store: HubStore, request: HttpRequest, name: str, revision: 
     """Describe a repository at a revision. The description of a gated repository is public."""
     repository = store.repository(name)
     commit = store.commit(name, revision)
-    if request.query.get("expand") == "evalResults":
-        return json_response(
-            {"_id": commit.revision[:24], "id": name, "evalResults": _evaluation_results(store, commit)}
-        )
     security = {"securityRepoStatus": SAFE_REPOSITORY} if request.has_flag("securityStatus") else {}
     return json_response(
         {
@@ -51,7 +44,7 @@ def show_repository(store: HubStore, request: HttpRequest, name: str, revision: 
             "disabled": repository.disabled,
             "downloads": 0,
             "likes": 0,
-            "tags": [OFFICIAL_BENCHMARK] if _is_benchmark(store, name) else [],
+            "tags": [],
             "createdAt": repository.created,
             "lastModified": store.commit(name, MAIN).created,
             "cardData": _card_data(store, commit),
@@ -81,37 +74,6 @@ def _card_data(store: HubStore, commit: Commit) -> dict[str, object]:
     except ValueError:
         # A push with git can break the card; the repository must stay readable.
         return {}
-
-
-def _is_benchmark(store: HubStore, name: str) -> bool:
-    """Whether it is a dataset with an `eval.yaml`. The Hub also has a list of those that it accepts."""
-    return name.startswith("datasets/") and "eval.yaml" in store.commit(name, MAIN).files
-
-
-def _evaluation_results(store: HubStore, commit: Commit) -> list[dict[str, object]]:
-    """The entries of `.eval_results/*.yaml`; with an error for one that the Hub would reject.
-
-    https://github.com/huggingface/hub-docs/blob/main/eval_results.yaml
-    """
-    results: list[dict[str, object]] = []
-    for path, entry in commit.files.items():
-        file = store.blobs.path(entry.sha256)
-        if not re.fullmatch(r"\.eval_results/[^/]+\.ya?ml", path) or file is None:
-            continue
-        for data in yaml.safe_load(file.read_bytes()):
-            tasks = _benchmark_tasks(store, f"datasets/{data['dataset']['id']}")
-            if data["dataset"]["task_id"] in tasks and isinstance(data["value"], int | float):
-                results.append({"filename": path, "verified": False, "data": data})
-            else:
-                results.append({"filename": path, "error": "the dataset is no benchmark with this task"})
-    return results
-
-
-def _benchmark_tasks(store: HubStore, name: str) -> set[str]:
-    if name not in store.names() or not _is_benchmark(store, name):
-        return set()
-    file = store.blobs.path(store.commit(name, MAIN).files["eval.yaml"].sha256)
-    return {str(task["id"]) for task in yaml.safe_load(file.read_bytes())["tasks"]} if file else set()
 
 
 def _sibling_json(path: str, entry: FileEntry, sizes: bool) -> dict[str, object]:

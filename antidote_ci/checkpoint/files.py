@@ -47,8 +47,6 @@ _PICKLED = re.compile(
 _TRAINING_STATE = ("optimizer", "rng_state", "scheduler", "training_args")
 
 
-EVALUATION_RESULTS = ".eval_results/antidote-ci.yaml"
-"""Our file of evaluation results in a model's repository: https://huggingface.co/docs/hub/eval-results"""
 SETTLED_SECONDS = 2
 """File systems store times in steps of up to two seconds: https://git-scm.com/docs/racy-git"""
 
@@ -92,7 +90,7 @@ def is_pickled_weights(path: str) -> bool:
 
 def is_report_file(path: str) -> bool:
     """Return whether the file describes one repair or verdict by antidote-ci: it is never copied to another result."""
-    return path in ("SHA256SUMS", EVALUATION_RESULTS) or path.startswith("antidote/")
+    return path == "SHA256SUMS" or path.startswith("antidote/")
 
 
 def sha256_file(path: Path, chunk: int = 1 << 20) -> str:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from antidote_ci import http_limits
-from antidote_ci.checkpoint.card import parse_metadata
-from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
+from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub import cache
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import INFO_SECONDS, REQUEST_SECONDS, requested_wait
@@ -28,10 +27,6 @@ if TYPE_CHECKING:
 
 FILE_BYTES = 64_000_000
 ENDINGS = (".csv", ".jsonl", ".jsonl.xz")
-OFFICIAL_BENCHMARK = "benchmark:official"
-"""The tag of a benchmark: https://huggingface.co/docs/hub/leaderboard-data-guide"""
-BENCHMARK_FILE = "eval.yaml"
-BENCHMARK_BYTES = 100_000
 GITHUB_PREFIX = "github:"
 GITHUB_ADDRESS = "https://raw.githubusercontent.com"
 GITHUB_VARIABLE = "ANTIDOTE_GITHUB_RAW"
@@ -68,40 +63,6 @@ def fetch_dataset(
     return cached or access.request(
         f"datasets/{repository}", lambda client: _download(client, repository, revision, files)
     )
-
-
-def find_benchmark_task(repository: str, access: HubAccess) -> str | None:
-    """The id of the only task of a dataset that the Hub lists as a benchmark; None for any other dataset.
-
-    https://huggingface.co/docs/hub/eval-results#registering-a-benchmark
-    """
-    return access.request(f"datasets/{repository}", lambda client: _read_benchmark_task(client, repository))
-
-
-def _read_benchmark_task(client: "HfApi", repository: str) -> str | None:
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        info = client.dataset_info(repository, files_metadata=True, timeout=INFO_SECONDS)
-    except RepositoryNotFoundError:
-        return None  # its prompts came from the cache
-    listed = {sibling.rfilename: sibling for sibling in info.siblings or []}
-    if OFFICIAL_BENCHMARK not in (info.tags or ()) or BENCHMARK_FILE not in listed:
-        return None
-    name = f"datasets/{repository}"
-    file = parse_file(name, listed[BENCHMARK_FILE])
-    if file.size > BENCHMARK_BYTES:
-        return None
-    path = cache.fetch_file(client, repository, parse_commit(name, info.sha), file, "dataset")
-    try:
-        tasks = parse_metadata(path.read_text(encoding="utf-8", errors="replace")).get("tasks")
-    except (ConfigurationError, UnsafeCheckpoint):
-        return None
-    match tasks:
-        case [{"id": str(task)}]:
-            return task
-        case _:
-            return None
 
 
 def _find_cached(repository: str, revision: str, files: Mapping[str, str | None]) -> FetchedDataset | None:

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from antidote_ci import records
 from antidote_ci.checkpoint.card import CARD
-from antidote_ci.checkpoint.files import EVALUATION_RESULTS, sha256_file
+from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation.prompt_sets import PRESETS
-from antidote_ci.hub import commits, datasets, discussions, ownership, publish, pull, pull_requests
+from antidote_ci.hub import commits, discussions, ownership, publish, pull, pull_requests
 from antidote_ci.hub.access import HubAccess, write_access
 from antidote_ci.hub.commits import CommitMarker, CommitRequest, CommitTree
 from antidote_ci.hub.destination import Destination, DestinationState, check_destination
@@ -24,7 +23,6 @@ from antidote_ci.policy import RunConfig
 from antidote_ci.records import Manifest, PublishResult, Report, ReportedSource, WeightFile
 from antidote_ci.repair.manifest import is_sealed
 from antidote_ci.report import LOCAL_CARD, CardLocation, front_matter, render_card, summary
-from antidote_ci.report.card import render_evaluation_results
 
 REPORT_PATH = "antidote/report.json"
 COMMIT_DIGITS = 12
@@ -168,17 +166,10 @@ def publish_verdict(publication: PublishTarget, tested: Report, card: str, repor
     if f"<!-- antidote-ci:verdict {digest} -->" in card:
         note = "The model card states this verdict already."
         return PublishResult("report", destination.address, revision, source, (note,))
-    files = {CARD: render_card(tested, card, location).encode("utf-8", "surrogateescape")}
-    removed: tuple[str, ...] = (EVALUATION_RESULTS,)
-    if results := _evaluation_results(access, tested):
-        files[EVALUATION_RESULTS], removed = results, ()
     with tempfile.TemporaryDirectory() as folder:
-        contents = {}
-        for number, (path, content) in enumerate(files.items()):
-            file = Path(folder) / str(number)
-            file.write_bytes(content)
-            contents[path] = commits.read_content(file)
-        change = CommitRequest(contents, removed, title, commits.add_marker(text, marker))
+        file = Path(folder) / CARD
+        file.write_bytes(render_card(tested, card, location).encode("utf-8", "surrogateescape"))
+        change = CommitRequest({CARD: commits.read_content(file)}, (), title, commits.add_marker(text, marker))
         texts = PullRequestText(
             comment=lambda published: summary.render_verdict_comment(tested, published),
             closing=lambda number: summary.render_closing(tested, number),
@@ -193,25 +184,6 @@ def verdict_digest(tested: Report, tree: CommitTree) -> str:
     figures = [before.verdict, before.measure, round(before.harmful_score, 3), [round(b, 3) for b in before.bounds]]
     values = [tested.source.id, tested.policy_sha256, sorted(ownership.model_files(tree.files).items()), figures]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
-
-
-def _evaluation_results(access: HubAccess, tested: Report) -> bytes | None:
-    """The Hub's evaluation results; None unless the prompts are one complete set that the Hub lists as a benchmark.
-
-    https://huggingface.co/docs/hub/eval-results
-    """
-    before = tested.evaluations.before
-    sets = [prompt_set for prompt_set in tested.prompts if prompt_set.role in ("confirmation", "selection")]
-    if len(sets) != 1 or before.n != before.planned:
-        return None
-    name, _, commit = sets[0].origin.partition("@")
-    preset = PRESETS.get(name)
-    if preset is None or preset.repository.startswith(datasets.GITHUB_PREFIX):
-        return None
-    task = datasets.find_benchmark_task(preset.repository, access)
-    if task is None:
-        return None
-    return render_evaluation_results(tested, preset.repository, commit, task).encode()
 
 
 def result_digest(source: ReportedSource, policy_sha256: str, files: Sequence[WeightFile]) -> str:

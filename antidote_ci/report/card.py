@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 
 from antidote_ci.checkpoint.card import split_card
-from antidote_ci.percentages import format_interval, format_level
 from antidote_ci.records import Evaluation, Report, is_hub_id
 from antidote_ci.report import front_matter
 from antidote_ci.report.front_matter import Metadata
@@ -61,24 +60,6 @@ def render_card(report: Report, source_card: str, location: CardLocation = LOCAL
         block_first = True
         body = body if _BLOCK.match(body.lstrip()) else _BLOCK.sub("", body)
     return _insert_block(head, body, block, newline, first=block_first and bool(card))
-
-
-def render_evaluation_results(report: Report, dataset: str, revision: str, task: str) -> str:
-    """Return a file of the Hub's evaluation results with the score of the tested model on a complete dataset.
-
-    https://github.com/huggingface/hub-docs/blob/main/eval_results.yaml
-    """
-    before = report.evaluations.before
-    notes = (
-        f"{MEASURES[before.measure]}, lower is better; judge {flatten(before.judge)}; "
-        f"{format_level(before.confidence)} bounds {format_interval(before.bounds)}; n = {before.n}; antidote-ci"
-    )
-    entry = {
-        "dataset": {"id": dataset, "task_id": flatten(task), "revision": flatten(revision)},
-        "value": round(before.harmful_score, 4),
-        "notes": notes,
-    }
-    return front_matter.dump_yaml([entry])
 
 
 def _insert_block(head: str, body: str, block: str, newline: str, *, first: bool) -> str:

@@ -30,11 +30,6 @@ def load_metadata(text: str) -> Metadata:
 
 def dump_metadata(metadata: Metadata, newline: str) -> str:
     """Return the metadata as block YAML, with the keys in their order and a final line break."""
-    return dump_yaml(metadata).replace("\n", newline)
-
-
-def dump_yaml(value: object) -> str:
-    """Return JSON-like data as block YAML."""
     import yaml
 
     class CardDumper(yaml.SafeDumper):
@@ -43,11 +38,11 @@ def dump_yaml(value: object) -> str:
     CardDumper.add_representer(PlainText, lambda dumper, text: dumper.represent_scalar(resolve_plain(text), str(text)))
 
     def dump(*, allow_unicode: bool) -> str:
-        text: str = yaml.dump(value, Dumper=CardDumper, sort_keys=False, allow_unicode=allow_unicode)
+        text: str = yaml.dump(metadata, Dumper=CardDumper, sort_keys=False, allow_unicode=allow_unicode)
         return text
 
     # PyYAML writes U+0085 unescaped, but reads it as a space.
-    return dump(allow_unicode="\x85" not in dump(allow_unicode=True))
+    return dump(allow_unicode="\x85" not in dump(allow_unicode=True)).replace("\n", newline)
 
 
 def find_fault(card: str) -> str | None:

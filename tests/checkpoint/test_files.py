@@ -172,7 +172,7 @@ def test_special_files_with_other_names_are_ignored(tmp_path: Path) -> None:
 
 
 def test_report_files_are_recognised() -> None:
-    assert all(map(is_report_file, ["SHA256SUMS", "antidote/manifest.json", ".eval_results/antidote-ci.yaml"]))
+    assert all(map(is_report_file, ["SHA256SUMS", "antidote/manifest.json"]))
     assert not any(map(is_report_file, ["config.json", "README.md"]))
 
 

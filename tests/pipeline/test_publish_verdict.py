@@ -6,18 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import EvalResultEntry, HfApi, ModelCard, constants
+from huggingface_hub import HfApi, ModelCard, constants
 from huggingface_hub.community import DiscussionComment, DiscussionWithDetails
 
 from antidote_ci import report as reports
-from antidote_ci.checkpoint import card as cards
 from antidote_ci.errors import ConfigurationError, PublishConflict
-from antidote_ci.evaluation.prompt_sets import PRESETS
 from antidote_ci.hub import commits, ownership, pull_requests
 from antidote_ci.pipeline import publishing
 from antidote_ci.pipeline.publishing import PublishTarget
 from antidote_ci.policy import Policy, PublishSection, RunConfig
-from antidote_ci.records import Evaluations, PromptSetRecord, PublishResult, Report, ReportedSource
+from antidote_ci.records import Evaluations, PublishResult, Report, ReportedSource
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
 from loopback_hub.strictness import VARIANTS, read_strictness
@@ -25,11 +23,11 @@ from tests import tiny
 from tests.command_line import read_report, run_command
 from tests.hub.hub_samples import uploads
 from tests.pipeline.test_run import LIMITS
-from tests.report.samples import AFTER, BEFORE, FAILED, INCONCLUSIVE, PROMPTS
+from tests.report.samples import AFTER, FAILED, INCONCLUSIVE
 
 pytestmark = uploads
 
-MODEL, DATASET = "org/model", PRESETS["jailbreakbench"].repository
+MODEL = "org/model"
 OWNER, STRANGER = "hf_ownerToken0000", "hf_strangerToken"
 CARD = "---\nlicense: mit\n---\n\n# Mine\n"
 Publish = Callable[..., PublishResult]
@@ -242,57 +240,6 @@ def test_an_older_commit_of_an_own_model_is_refused(
     policy = Policy(publish=PublishSection("report"))
     with pytest.raises(PublishConflict, match="is at"):
         publishing.prepare_publication(RunConfig(MODEL, tested, policy, tmp_path / "out"))
-
-
-def test_evaluation_results_of_a_benchmark_are_read_by_the_hub(
-    hub: LoopbackHub, publish: Publish, tmp_path: Path
-) -> None:
-    """Only a complete set that the Hub lists as a benchmark has them."""
-    commit = "1" * 40
-    harmful = dataclasses.replace(BEFORE, measure="harmful_score")
-    whole = [PromptSetRecord("confirmation", f"jailbreakbench@{commit}", "d" * 64, 100, "MIT"), PROMPTS[-1]]
-    complete = dataclasses.replace(FAILED, prompts=whole, evaluations=Evaluations(harmful))
-    publish(report=complete)  # a data set that is gone is no obstacle
-    dataset = tmp_path / "dataset"
-    dataset.mkdir()
-    (dataset / "data.csv").write_text("Goal\n")
-    hub.add(f"datasets/{DATASET}", dataset)
-    publish(report=complete)
-    assert ".eval_results/antidote-ci.yaml" not in client(hub).list_repo_files(MODEL, revision="refs/pr/1")
-    (dataset / "eval.yaml").write_text(
-        "name: JBB\ntasks:\n  - id: harmful\n    config: behaviors\n    split: harmful\n"
-    )
-    hub.add(f"datasets/{DATASET}", dataset)
-    changed = dataclasses.replace(complete, evaluations=Evaluations(dataclasses.replace(harmful, harmful_score=0.9)))
-    publish(report=changed, number=2)
-    client(hub).merge_pull_request(MODEL, 1)
-    info = client(hub).model_info(MODEL, expand=["evalResults"])
-    [entry] = info.eval_results or []
-    assert isinstance(entry, EvalResultEntry)
-    assert (entry.dataset_id, entry.task_id, entry.dataset_revision) == (DATASET, "harmful", commit)
-    assert entry.value == 0.9
-    assert str(entry.notes).startswith("Harmful score, lower is better; judge refusal; 95 % bounds [81.3, 92.9] %;")
-    # Another set of prompts replaces the file: it would not describe them.
-    publish(report=dataclasses.replace(changed, prompts=PROMPTS, policy={"x": 1}), number=3)
-    assert len(opened(hub)) == 1  # the same figures, and so the same verdict
-    publish(report=dataclasses.replace(complete, prompts=PROMPTS), number=4)
-    assert ".eval_results/antidote-ci.yaml" not in client(hub).list_repo_files(MODEL, revision="refs/pr/2")
-
-
-def test_a_benchmark_file_of_strangers_is_only_data(hub: LoopbackHub, publish: Publish, tmp_path: Path) -> None:
-    dataset = tmp_path / "dataset"
-    dataset.mkdir()
-    hub.add(f"datasets/{DATASET}", dataset)
-    whole = [PromptSetRecord("confirmation", f"jailbreakbench@{'1' * 40}", "d" * 64, 100, "MIT")]
-    for number, text in enumerate(
-        ["tasks: !!python/object/apply:os.system [id]", "tasks: 1", "tasks: [{id: 1}]", "[", "a: &a 1\nb: *a\n"]
-    ):
-        (dataset / "eval.yaml").write_text(text)
-        hub.add(f"datasets/{DATASET}", dataset)
-        score = dataclasses.replace(BEFORE, harmful_score=0.8 + number / 100)
-        publish(report=dataclasses.replace(FAILED, prompts=whole, evaluations=Evaluations(score)), number=number + 1)
-    assert ".eval_results/antidote-ci.yaml" not in client(hub).list_repo_files(MODEL, revision="refs/pr/1")
-    assert cards.split_card(read(hub, "refs/pr/1")).metadata.startswith("license: mit")
 
 
 @pytest.mark.parametrize("command", ["evaluate", pytest.param("run", marks=pytest.mark.slow)])
