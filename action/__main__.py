@@ -164,9 +164,7 @@ def write_outputs(report: dict[str, Any] | None, exit_code: int, out: str, summa
     values = outputs.build_outputs(report, exit_code, out)
     append_to_file("GITHUB_OUTPUT", outputs.render_outputs(values, secrets.token_hex(16)))
     if summary:
-        target = Path(os.environ.get("GITHUB_STEP_SUMMARY", ""))
-        used = target.stat().st_size if target.is_file() else 0
-        append_to_file("GITHUB_STEP_SUMMARY", outputs.cut_summary(summary, used))
+        append_to_file("GITHUB_STEP_SUMMARY", summary)
 
 
 def append_to_file(variable: str, text: str) -> None:

@@ -15,9 +15,6 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 AUTHOR = "github-actions[bot]"
 """The author of what a job's token writes. Only its comments are edited: anyone can write a comment with our marker."""
-MAX_BODY = 65_536
-"""GitHub's limit for a comment, in characters."""
-CUT = "\n\n*Truncated: the summary of the run has the complete text.*\n"
 PAGE, MAX_PAGES = 100, 30
 TIMEOUT = 30
 MAX_ANSWER = 32 << 20
@@ -57,7 +54,7 @@ def update_comment(text: str, model: str, environ: Mapping[str, str]) -> str | N
         return "GITHUB_API_URL or GITHUB_REPOSITORY is not set"
     address = f"{api.rstrip('/')}/repos/{repository}/issues"
     marker = build_marker(model)
-    body = cut_body(f"{marker}\n{text}")
+    body = f"{marker}\n{text}"
     try:
         for comment in _list_comments(f"{address}/{number}/comments", token):
             # GitHub names no user for the comment of an account that was deleted.
@@ -78,14 +75,6 @@ def build_marker(model: str) -> str:
     """The first line of the comment about a model, which a rendered page does not show."""
     digest = hashlib.sha256(model.encode("utf-8", "replace")).hexdigest()
     return f"<!-- antidote-ci:verdict {digest[:16]} -->"
-
-
-def cut_body(text: str) -> str:
-    """At most MAX_BODY characters of the text, in whole lines."""
-    if len(text) <= MAX_BODY:
-        return text
-    room = MAX_BODY - len(CUT)
-    return text[: text.rfind("\n", 0, room)] + CUT
 
 
 def _list_comments(address: str, token: str) -> Iterator[dict[str, Any]]:

@@ -11,10 +11,6 @@ from typing import Any
 
 from action import log
 
-# The runner discards a summary above 1 MiB. 1 KiB is reserved for the note.
-SUMMARY_BYTES = 1024 * 1024 - 1024
-SUMMARY_CUT = "\n\n*Truncated: a step summary holds 1 MiB. The complete text is in summary.md.*\n"
-
 FAILURE_TEXTS = {
     1: "The model fails the policy.",
     2: "The request cannot be carried out as written: usage, policy or an unsupported checkpoint.",
@@ -103,16 +99,6 @@ def render_outputs(mapping: Mapping[str, str], delimiter: str) -> str:
         if delimiter in text:
             raise ValueError(f"output {name} contains the delimiter")
     return "".join(f"{name}<<{delimiter}\n{text}\n{delimiter}\n" for name, text in mapping.items())
-
-
-def cut_summary(text: str, used: int = 0) -> str:
-    """The text to append to a step summary of `used` bytes, truncated at a line if it is too long."""
-    room = max(SUMMARY_BYTES - used, 0)
-    encoded = text.encode("utf-8", "replace")
-    if len(encoded) <= room:
-        return encoded.decode("utf-8")
-    whole_lines = encoded[: encoded.rfind(b"\n", 0, room) + 1]
-    return whole_lines.decode("utf-8") + SUMMARY_CUT
 
 
 def build_annotation(report: Report | None, exit_code: int, errors: Sequence[str]) -> str:

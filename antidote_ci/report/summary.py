@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 MAX_LIMITS = 20
 MAX_BYTES = 60_000
-"""The Hub does not document how long a text may be. Names from repositories and files can make one longer."""
+"""A comment on GitHub holds 65,536 characters; the Hub does not document how long a text may be. Names from
+repositories and files can make one longer."""
 _DETAILS = re.compile(r"<details>\n.*?\n</details>\n\n?", re.DOTALL)
 _CUT = "\n…\n\nThis text was cut after {} bytes. report.json has everything.\n"
 

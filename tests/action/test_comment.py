@@ -11,7 +11,7 @@ from action import comment
 from antidote_ci.records import Report
 from antidote_ci.report.summary import render_summary
 from tests.action.small_github import GitHub
-from tests.report.samples import EVERY_KIND, FAILED
+from tests.report.samples import EVERY_KIND
 
 
 def test_one_comment_is_kept_current(github: GitHub) -> None:
@@ -94,12 +94,3 @@ def test_the_comment_is_the_summary_after_an_invisible_line(github: GitHub, repo
     assert [(token.type, token.content) for token in rest] == [
         (token.type, token.content) for token in reader.parse(summary)
     ]
-
-
-def test_a_long_text_is_truncated_at_a_line() -> None:
-    text = "a line of text\n" * 10_000
-    cut = comment.cut_body(text)
-    assert len(cut) <= comment.MAX_BODY
-    assert cut.endswith(comment.CUT)
-    assert text.startswith(cut.removesuffix(comment.CUT))
-    assert comment.cut_body(render_summary(FAILED)) == render_summary(FAILED)

@@ -215,8 +215,7 @@ def expected_shapes(kind: int) -> dict[str, list[tuple[str, str]]]:
 
 def rendered_texts(report: Report, names: list[str], at: int) -> dict[str, str]:
     """The summary, and one of three pull requests, or comments and a discussion."""
-    summary = outputs.cut_summary(render_summary(report))
-    texts = {"summary": comment.cut_body(f"{comment.build_marker('org/model')}\n{summary}")}  # as in a comment
+    texts = {"summary": f"{comment.build_marker('org/model')}\n{render_summary(report)}"}  # as in a comment
     if at < len(PLACES):
         return texts | {f"pull request {at}": render_pull_request(report, PLACES[at])[1]}
     published = PublishResult("pull-request", names[1], names[2], names[3], (names[4],))

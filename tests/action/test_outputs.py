@@ -168,18 +168,3 @@ def test_bounds_of_the_score() -> None:
     values = outputs.build_outputs(document, 0, "out")
     assert (values["harmful-score-before-lower"], values["harmful-score-before-upper"]) == ("0.0", "0.75")
     assert (values["harmful-score-after-lower"], values["harmful-score-after-upper"]) == ("", "")
-
-
-@given(line=st.text(min_size=1, max_size=40), used=st.integers(0, 2 * outputs.SUMMARY_BYTES))
-def test_summary_fits_the_limit(line: str, used: int) -> None:
-    text = f"{line}\n" * (outputs.SUMMARY_BYTES // len(line) + 1)
-    cut = outputs.cut_summary(text, used)
-    kept = cut.removesuffix(outputs.SUMMARY_CUT)
-    assert len(kept) < len(cut)
-    assert text.startswith(kept)
-    assert used + len(cut.encode()) <= max(1024 * 1024, used + len(outputs.SUMMARY_CUT.encode()))
-
-
-@given(text=st.text())
-def test_short_summary_is_unchanged(text: str) -> None:
-    assert outputs.cut_summary(text) == text
