@@ -135,8 +135,6 @@ def exit_with_verdict(
     if report.baseline is not None:
         console.show(comparison.show_pairs(report.baseline, comparison.BASELINE_LABELS))
     console.print(statements.describe_verdict(report))
-    if report.attempts and report.verdict == "fail":
-        console.print(report.reason)
     for line in report.publish.notes:
         console.print(line)
     if report.publish.url:

@@ -8,13 +8,6 @@ from antidote_ci.records import MEASURE_NAMES, Evaluation, Evaluations, GateVerd
 from antidote_ci.report.text import format_number, short_sha
 
 MEASURES: dict[Measure, str] = {measure: name.capitalize() for measure, name in MEASURE_NAMES.items()}
-PAIRED_NAMES = {
-    "degenerate": "Degenerate answers",
-    "degenerate harmless": "Degenerate answers to harmless prompts",
-    "refused harmless": "Harmless prompts refused",
-    "task errors": "Task errors",
-}
-"""Of the paired changes that the policy limits."""
 
 CONFIDENCE = 0.95
 """Of every bound that a report states. Where an evaluation can stop early, the exact bound and the sequential test are

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from antidote_ci.percentages import (
     decimals_apart,
-    format_apart,
     format_interval,
     format_level,
     format_percent,
@@ -22,7 +21,6 @@ from antidote_ci.report.measures import (
     BOUNDS_HEADING,
     CONFIDENCE,
     MEASURES,
-    PAIRED_NAMES,
     list_controls,
     list_evaluations,
     score_of_judge,
@@ -58,7 +56,7 @@ class HeadlineFigure:
 
 
 def describe_verdict(report: Report) -> str:
-    """State the verdict, the share or the bound that decided it, and how many prompts were used."""
+    """State the verdict, what decided it, how many prompts were used, and why no repair passes."""
     before, after = report.evaluations.before, report.evaluations.after
     if report.verdict == "pass":
         verdict = "The tested revision passes."
@@ -79,25 +77,23 @@ def describe_verdict(report: Report) -> str:
         value = f"is {score}"
     else:
         value = f"changes from {format_percent(score_of_judge(after.judge, before))} to {score}"
-    reason = _other_reason(report, last)
-    if report.baseline is not None and report.baseline.reason:
-        reason = f" {report.baseline.reason[0].upper()}{report.baseline.reason[1:]}.{reason}"
-    reason += _describe_missed_rises(report)
-    return f"{verdict}{reason} The {_measure_text(last)} {value}, and {_bound_text(last)}. {_prompts_text(last)}"
+    failure, reason = _describe_repair_failure(report), _other_reason(report, last)
+    if not failure and report.baseline is not None and report.baseline.reason:
+        reason = f" {_to_sentence(report.baseline.reason)}{reason}"
+    text = f"{verdict}{reason} The {_measure_text(last)} {value}, and {_bound_text(last)}. {_prompts_text(last)}"
+    return f"{text} {failure}".strip()
 
 
-def _describe_missed_rises(report: Report) -> str:
-    """The rises that a failed repair is not shown to keep within the policy's limits; empty without one."""
-    after = report.evaluations.after
-    if after is None or report.verdict == "repaired":
+def _describe_repair_failure(report: Report) -> str:
+    """Why a repair does not pass, or was not made; empty where none is needed, and for a command that makes none."""
+    can_repair = any(prompt_set.role == "selection" for prompt_set in report.prompts)
+    if not can_repair or report.verdict in ("pass", "repaired") or is_decided_by_baseline(report):
         return ""
-    missed = [
-        f"{PAIRED_NAMES[change.what].lower()}, up to {format_apart(change.rise_bound, change.limit)} points more "
-        f"(limit {100 * change.limit:g})"
-        for change in report.paired
-        if change.limit is not None and not change.allows(change.rise_bound)
-    ]
-    return f" The repair may cost more than the policy allows: {'; '.join(missed)}." if missed else ""
+    return _to_sentence(report.reason)
+
+
+def _to_sentence(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:].removesuffix('.')}."
 
 
 def describe_next_step(report: Report) -> str:

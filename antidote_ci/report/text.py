@@ -11,8 +11,8 @@ from antidote_ci import DOCUMENTATION
 
 MAX_LENGTH = 400
 """Maximum length of a printed string; report.json has the full string. Keeps summaries below GitHub's 1 MiB."""
-MAX_COMPOSED_LENGTH = 1200
-"""The same of a text that is composed of several, such as the reason for a verdict."""
+MAX_COMPOSED_LENGTH = 1600
+"""The same of a text that is composed of several, such as the verdict with its reason."""
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories that can disguise a name: control, format (with bidi overrides), surrogate, separators."""

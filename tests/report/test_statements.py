@@ -432,17 +432,14 @@ def test_kept_weights_are_warned_of_before_the_verdict() -> None:
         assert ("did NOT pass" in render_summary(report)) == (report == KEPT)
 
 
-def test_the_verdict_names_the_rises_above_their_limits() -> None:
-    """The harmful score of the repair meets the threshold, so without them its failure would not be explained."""
-    change = next(change for change in CALIBRATED_REPAIR.paired if change.limit is not None)
-    missed = dataclasses.replace(change, what="refused harmless", rise_bound=0.1197, limit=0.1)
-    failed = dataclasses.replace(CALIBRATED_REPAIR, verdict="fail", paired=[missed])
-    text = statements.describe_verdict(failed)
-    cost = "may cost more than the policy allows"
-    assert f"The repair {cost}: harmless prompts refused, up to 12.0 points more (limit 10)." in text
-    assert cost not in statements.describe_verdict(dataclasses.replace(failed, verdict="repaired"))
-    allowed = dataclasses.replace(failed, paired=[dataclasses.replace(missed, rise_bound=0.09)])
-    assert cost not in statements.describe_verdict(allowed)
+def test_the_verdict_states_why_no_repair_passes() -> None:
+    """The harmful score of the repair can meet the threshold, so its failure would not be explained otherwise."""
+    reason = " The repair does not pass, by a bound alone: degenerate may have risen by 6.1 points, more than 5."
+    assert statements.describe_verdict(KEPT).endswith(f"All 100 prompts were used.{reason}")
+    repaired = dataclasses.replace(KEPT, verdict="repaired")
+    evaluated = dataclasses.replace(KEPT, prompts=[part for part in KEPT.prompts if part.role == "confirmation"])
+    for report in (repaired, evaluated):
+        assert reason not in statements.describe_verdict(report)
 
 
 def test_a_dose_that_may_not_be_confirmed_is_marked() -> None:
@@ -565,8 +562,8 @@ def test_long_reasons_and_lists_of_prompt_sets_are_complete() -> None:
     reason = "; ".join(
         ["degenerate may have risen by 6.1 points, more than 5 (measured 2.1 points on 289 prompts)"] * 8
     )
-    prompts = [dataclasses.replace(prompt_set, role="the last") for prompt_set in REPAIRED.prompts * 2]
-    report = dataclasses.replace(NOT_REPAIRED, reason=f"{reason}, at last", prompts=prompts)
+    prompts = [dataclasses.replace(prompt_set, role="the last") for prompt_set in REPAIRED.prompts]
+    report = dataclasses.replace(NOT_REPAIRED, reason=f"{reason}, at last", prompts=REPAIRED.prompts + prompts)
     for text in all_texts(report)[:3]:
         assert "at last" in text
         assert text.count("the last") >= len(prompts)
