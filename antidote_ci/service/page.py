@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from antidote_ci import __version__
 from antidote_ci.evaluation.comparison import list_history
+from antidote_ci.hub.retry import format_duration
 from antidote_ci.records import HistoryEntry
 from antidote_ci.report.history import render_history_page
 from antidote_ci.report.rendering import render_report_template
@@ -92,7 +93,7 @@ def _run_row(record: RunRecord, serving: ServiceSettings) -> dict[str, object]:
         "state": outcome.state,
         "end": OUTCOME_NAMES[outcome.state],
         "reason": outcome.reason,
-        "took": _format_duration(outcome.seconds),
+        "took": format_duration(outcome.seconds) if outcome.seconds else "",
         "has_report": outcome.report is not None,
         "published": outcome.url if is_address else None,
     }
@@ -104,12 +105,3 @@ def _format_count(records: Sequence[RunRecord]) -> str:
 
 def _format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _format_duration(seconds: float) -> str:
-    """Empty for 0: no run was started."""
-    if seconds == 0:
-        return ""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
