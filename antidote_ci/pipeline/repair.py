@@ -148,7 +148,6 @@ def _plan(
     request = PlanRequest(
         source=reported_model.source,
         reference=repair_input.reference_source,
-        reference_folder=reference.source.folder,
         dose=config.dose,
         memory=scoring_inputs.build_memory_request(policy, config.method, source, reference, prompts),
     )

@@ -32,7 +32,7 @@ from antidote_ci.records import (
     Report,
 )
 from antidote_ci.repair.methods import dose_ladder
-from antidote_ci.repair.planning import layer_name
+from antidote_ci.repair.targets import layer_name
 
 logger = logging.getLogger(__name__)
 

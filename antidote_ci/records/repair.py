@@ -79,16 +79,8 @@ class MaskFile:
 
 
 @dataclass(frozen=True)
-class LayerDrift:
-    """Drift of one layer: ||W - W_ref|| / ||W_ref||, Frobenius norms over its scored tensors."""
-
-    layer: str
-    drift: float
-
-
-@dataclass(frozen=True)
 class RepairPlan:
-    """Plan of a repair, from names, sizes and one pass over the files. No model is run."""
+    """Plan of a repair, from names and sizes. No model is run."""
 
     source: ReportedSource
     reference: ReportedReference | None
@@ -104,7 +96,6 @@ class RepairPlan:
     memory_bytes: int
     """Predicted peak in addition to the interpreter and its libraries."""
     seconds: float
-    drift: list[LayerDrift]
     notes: list[str]
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from antidote_ci.percentages import format_interval, format_percent
-from antidote_ci.records import Calibration, LayerDrift, Rate, RepairPlan, Report
+from antidote_ci.records import Calibration, Rate, RepairPlan, Report
 from antidote_ci.report import statements, tables
 from antidote_ci.report.console import LOG_WIDTH
 from antidote_ci.report.measures import BOUNDS_HEADING, measure_name
@@ -18,10 +18,6 @@ from antidote_ci.report.origins import FOUND_BY, full_name
 from antidote_ci.report.text import flatten, format_number
 
 LABEL_WIDTH = 11
-RAMP = ".:-=+*#%@"
-"""Characters from light to dark, for terminals without colours."""
-HEAT = tuple(f"rgb({255 - 13 * step},{240 - 24 * step},{220 - 22 * step})" for step in range(11))
-"""Background colours from light to dark."""
 DOSE_UNITS = {"row": "of each row", "tensor": "of each tensor", None: "of the whole difference"}
 
 
@@ -57,34 +53,9 @@ def show_report(report: Report) -> Iterator[RenderableType]:
 
 
 def show_plan(plan: RepairPlan) -> Iterator[RenderableType]:
-    """Show what a repair would do, and how far fine-tuning moved each layer."""
+    """Show what a repair would do."""
     for label, value in _plan_rows(plan):
         yield f"{label:<{LABEL_WIDTH}}{flatten(value)}"
-    if plan.drift:
-        largest = max(plan.drift, key=lambda layer: layer.drift)
-        yield DriftStrip(plan.drift)
-        yield " " * LABEL_WIDTH + flatten(
-            f"one cell per layer, darker is further from the reference; maximum in {largest.layer}: "
-            f"{format_percent(largest.drift)} of the norm of its weights"
-        )
-
-
-@dataclass(frozen=True)
-class DriftStrip:
-    """The drift of each layer as one cell: a shade of a colour, or a character without colours."""
-
-    layers: Sequence[LayerDrift]
-
-    def __rich_console__(self, console: RichConsole, _options: ConsoleOptions) -> RenderResult:
-        """Render the strip for the console's colours."""
-        colours = console.color_system is not None and not console.no_color
-        shades = HEAT if colours else RAMP
-        strip = Text(f"{'drift':<{LABEL_WIDTH}}")
-        largest = max((layer.drift for layer in self.layers), default=0) or 1.0
-        for layer in self.layers:
-            shade = shades[round(layer.drift / largest * (len(shades) - 1))]
-            strip.append(*((" ", f"on {shade}") if colours else (shade,)))
-        yield strip
 
 
 def show_calibration(calibration: Calibration) -> Iterator[RenderableType]:

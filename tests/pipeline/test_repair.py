@@ -151,11 +151,6 @@ def test_a_dry_run_shows_the_same_plan_and_writes_nothing(
     assert hashes(trained_pair) == before
     plan = records.from_json(RepairPlan, done.stdout)
     assert plan == repaired("merged", "antidote").plan
-    assert [each.layer for each in plan.drift] == ["model.layers.0", "model.layers.1"]
-    [strip] = [line for line in done.stderr.splitlines() if line.startswith("drift ")]
-    cells = strip.removeprefix("drift").strip()
-    assert len(cells) == 2
-    assert "@" in cells
     for words in (f"up to {plan.entries_covered:,} of", "left alone", "norms and biases"):
         assert words in done.stderr
 

@@ -6,10 +6,9 @@ from io import StringIO
 import pytest
 import rich.console
 
-from antidote_ci.records import LayerDrift, RepairPlan, Report, ReportedSource
+from antidote_ci.records import RepairPlan, Report, ReportedSource
 from antidote_ci.report import tables, terminal
 from antidote_ci.report.console import Console
-from antidote_ci.report.terminal import HEAT, RAMP
 from tests.report.samples import CALIBRATED_REPAIR, CALIBRATION, EVERY_KIND, REPAIRED, TWO_JUDGES, disguised
 
 
@@ -64,8 +63,8 @@ def test_calibration_without_categories_has_one_row(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.count("91.0 %") == 1
 
 
-def plan_with_drift(*drift: float) -> RepairPlan:
-    return RepairPlan(
+def test_a_plan_is_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = RepairPlan(
         source=ReportedSource("[red]stranger[/red]/model", None, "full"),
         reference=None,
         method="antidote",
@@ -79,34 +78,9 @@ def plan_with_drift(*drift: float) -> RepairPlan:
         bytes_written=0,
         memory_bytes=0,
         seconds=0,
-        drift=[LayerDrift(f"layers.{number}", value) for number, value in enumerate(drift)],
         notes=[],
     )
-
-
-def test_drift_is_characters_without_colours(capsys: pytest.CaptureFixture[str]) -> None:
-    Console().show(terminal.show_plan(plan_with_drift(0.0, 0.1, 0.2)))
+    Console().show(terminal.show_plan(plan))
     output = capsys.readouterr()
     assert output.out == ""
-    assert f"drift      {RAMP[0]}{RAMP[len(RAMP) // 2]}{RAMP[-1]}\n" in output.err
-    assert "maximum in layers.2: 20.0 %" in output.err
     assert "[red]stranger[/red]/model" in output.err
-
-
-def test_drift_is_coloured_cells_on_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "TERM": "xterm"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    Console().show(terminal.show_plan(plan_with_drift(0.0, 0.2)))
-    output = capsys.readouterr().err
-    for colour in (HEAT[0], HEAT[-1]):
-        numbers = colour.removeprefix("rgb(").removesuffix(")").replace(",", ";")
-        assert f"\x1b[48;2;{numbers}m \x1b[0m" in output
-
-
-def test_a_plan_without_drift_has_no_strip(capsys: pytest.CaptureFixture[str]) -> None:
-    Console().show(terminal.show_plan(plan_with_drift()))
-    Console().show(terminal.show_plan(plan_with_drift(0.0, 0.0)))
-    assert capsys.readouterr().err.count("drift") == 1
