@@ -23,7 +23,7 @@ from antidote_ci.paths import free_space, is_path
 from antidote_ci.pipeline import dose_search, evaluator, model_names, preflight, resolve, scoring_inputs
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import PromptSetRecord, ScoreMethod
-from antidote_ci.repair import costs
+from antidote_ci.repair import planning
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.report.origins import full_name
 
@@ -111,7 +111,7 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
         generated=work.tokens * weights, scored=work.judged_tokens * sum(judge.entries for judge in judges)
     )
     if method:
-        computation += costs.estimate_computation(method, weights, work.scored_texts, model.weights)
+        computation += planning.estimate_computation(method, weights, work.scored_texts, model.weights)
     if model.is_adapter and base.entries:
         copies = ADAPTER_RUN_COPIES if method else ADAPTER_EVALUATION_COPIES
     else:

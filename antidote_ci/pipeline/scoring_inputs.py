@@ -17,8 +17,7 @@ from antidote_ci.pipeline.resolve import Checkpoint
 from antidote_ci.policy import Policy
 from antidote_ci.records import Method, PromptRow, ScoreMethod
 from antidote_ci.repair import planning
-from antidote_ci.repair.costs import CHARACTERS_PER_TOKEN
-from antidote_ci.repair.planning import MemoryRequest
+from antidote_ci.repair.planning import CHARACTERS_PER_TOKEN, MemoryRequest
 from antidote_ci.repair.targets import resolve_repair_target
 from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL, MAX_TASK, sample_evenly, select_taught
 

@@ -13,8 +13,8 @@ from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.pipeline import dry_run, scoring_inputs
 from antidote_ci.policy import RunConfig, override_section, read_policy
 from antidote_ci.records import Model, ScoreMethod
-from antidote_ci.repair import costs
-from antidote_ci.repair.costs import RepairWorkload
+from antidote_ci.repair import planning
+from antidote_ci.repair.planning import RepairWorkload
 from antidote_ci.repair.targets import list_scored, resolve_repair_target
 
 CommandName = Literal["evaluate", "repair antidote", "repair taylor", "run"]
@@ -74,14 +74,14 @@ def forecast(job: Job, command: CommandName) -> Forecast:
     computation, disk = run.computation, run.bytes_to_write
     if work and not generates:
         weights = work.meta_model.layout.entries
-        computation = costs.estimate_computation(method, weights, work.texts, count_weight_bytes(source))
-        disk = costs.estimate_bytes_written(work)
+        computation = planning.estimate_computation(method, weights, work.texts, count_weight_bytes(source))
+        disk = planning.estimate_bytes_written(work)
     return Forecast(
         weights=reference.entries if is_adapter else source.entries,
         is_adapter=is_adapter,
         pulled=count_weight_bytes(source) + (count_weight_bytes(reference) if is_adapter or repairs else 0),
         running_memory=run.memory_bytes if generates else 0,
-        scoring_memory=costs.estimate_memory(work) + BASE_MEMORY if work else 0,
+        scoring_memory=planning.estimate_peak_memory(work) + BASE_MEMORY if work else 0,
         disk=disk,
         computation=computation,
     )

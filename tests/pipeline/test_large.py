@@ -16,7 +16,7 @@ from antidote_ci.model.divergence import DivergenceRequest, measure_divergence
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.pipeline.scoring_inputs import can_answer, choose_scoring_prompts
 from antidote_ci.records import Method, Model, PromptRow
-from antidote_ci.repair.costs import RepairWorkload, estimate_bytes_written, estimate_memory
+from antidote_ci.repair.planning import RepairWorkload, estimate_bytes_written, estimate_peak_memory
 from antidote_ci.repair.targets import list_scored
 from antidote_ci.repair.taylor import MAX_HARMFUL
 from tests import fake_70b
@@ -119,7 +119,7 @@ def test_repair_needs_the_memory_of_a_few_blocks(method: Method, gigabytes: int,
     assert meta_model.tensor_names(HEAD_PART) == ["lm_head.weight"]
     matrices, _ = list_scored(model, "delta")
     work = RepairWorkload(method, meta_model.layout, meta_model, matrices, [300] * 200, 1 << 30)
-    assert estimate_memory(work) < gigabytes * GIGABYTE
+    assert estimate_peak_memory(work) < gigabytes * GIGABYTE
     assert estimate_bytes_written(work) > 141 * GIGABYTE
 
 
