@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from antidote_ci.model.edits import interpolate, interpolate_, restore_masked_, zero_masked_
 from antidote_ci.records import Grouping
-from antidote_ci.repair.edit_checks import (
+from antidote_ci.repair.masks import count_per_row
+from antidote_ci.repair.verifying import (
     bits_differ,
     count_beyond_dose,
     find_mask_violation,
@@ -15,7 +16,6 @@ from antidote_ci.repair.edit_checks import (
     find_scale_violation,
     first_true_index,
 )
-from antidote_ci.repair.masks import count_per_row
 
 DOSES = st.sampled_from([0.0, 1.0]) | st.floats(0, 1)
 SEEDS = st.integers(0, 99)
