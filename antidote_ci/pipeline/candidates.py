@@ -18,6 +18,7 @@ from antidote_ci.pipeline.resolve import Checkpoint
 from antidote_ci.pipeline.scoring_inputs import ScoringPrompts
 from antidote_ci.records import (
     ChatSettings,
+    Manifest,
     MaskFile,
     Method,
     Model,
@@ -29,7 +30,7 @@ from antidote_ci.records import (
     Scores,
     WeightEdit,
 )
-from antidote_ci.repair.apply import ApplyRequest, ApplyResult, Provenance, apply_mask
+from antidote_ci.repair.apply import ApplyRequest, Provenance, apply_mask
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
 from antidote_ci.repair.methods import score_method
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
@@ -111,6 +112,10 @@ class MethodMasks:
     masks: dict[float, MaskFile]
     """By dose; empty for `scale`."""
 
+    def find_mask(self, dose: float) -> MaskFile | None:
+        """The mask of a dose; None for `scale`. Raises KeyError for a dose without a mask."""
+        return None if self.method == "scale" else self.masks[dose]
+
     def effective_dose(self, dose: float) -> float:
         """The share of the scored weights that a dose covers."""
         return self.masks[dose].effective_dose if self.masks else dose
@@ -120,12 +125,9 @@ class MethodMasks:
 class Candidate:
     """Repaired weights on disk."""
 
-    method: Method
-    dose: float
-    mask: MaskFile | None
-    model: Model
     folder: Path
-    applied: ApplyResult
+    model: Model
+    manifest: Manifest
 
 
 def build_factory(
@@ -204,13 +206,12 @@ def write_candidate(
     factory: CandidateFactory, method_masks: MethodMasks, dose: float, destination: Path | None = None
 ) -> Candidate:
     """Apply one dose to the weights. Raises KeyError for a dose without a mask."""
-    mask = None if method_masks.method == "scale" else method_masks.masks[dose]
     destination = destination or factory.work / f"{method_masks.method}-{dose:g}"
     request = ApplyRequest(
         source=factory.source.source.folder,
         reference=factory.reference_folder,
         scores=method_masks.scores,
-        mask=mask,
+        mask=method_masks.find_mask(dose),
         method=method_masks.method,
         dose=dose,
         destination=destination,
@@ -218,9 +219,9 @@ def write_candidate(
         source_identities=factory.source_identities,
         reference_identities=factory.reference_identities,
     )
-    applied = factory.sandbox.call(apply_mask, request, factory.on_progress, outputs=[destination.parent])
+    manifest = factory.sandbox.call(apply_mask, request, factory.on_progress, outputs=[destination.parent])
     require_copy(factory.source.layout, destination)
-    return Candidate(method_masks.method, dose, mask, factory.as_model(destination), destination, applied)
+    return Candidate(destination, factory.as_model(destination), manifest)
 
 
 @contextmanager
@@ -241,13 +242,13 @@ def prepare_trial(factory: CandidateFactory, method_masks: MethodMasks, dose: fl
 
 
 def _edit_model(factory: CandidateFactory, method_masks: MethodMasks, dose: float) -> Model:
-    mask = None if method_masks.method == "scale" else method_masks.masks[dose].path
+    mask = method_masks.find_mask(dose)
     edit = WeightEdit(
         tensors=tuple(tensor.name for tensor in method_masks.scores.tensors),
         reference=factory.reference_folder,
         dose=dose,
-        masks=mask.parent if mask else None,
-        mask=mask.name if mask else "",
+        masks=mask.path.parent if mask else None,
+        mask=mask.path.name if mask else "",
     )
     return dataclasses.replace(factory.runnable_model, edit=edit)
 

@@ -9,7 +9,6 @@ from antidote_ci.evaluation import gate, statistics
 from antidote_ci.evaluation.gate import SetName, Shortfall, compare_evaluations, describe_shortfall
 from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
 from antidote_ci.pipeline.candidates import (
-    Candidate,
     CandidateFactory,
     MethodMasks,
     build_method_masks,
@@ -102,7 +101,7 @@ def describe_nearest(attempts: Sequence[DoseAttempt]) -> str:
 def measure_controls(
     search: SearchContext,
     repair: MethodMasks,
-    chosen: Candidate,
+    dose: float,
     after: Evaluation,
     before: Evaluation,
     reference: Evaluation | None,
@@ -112,17 +111,17 @@ def measure_controls(
     `random` covers as many entries as the repair. `scale` gets its own dose search; if no dose passes, the nearest one
     is reported. A control only has to show whether it passes too, so its evaluation ends when it cannot pass any more.
     """
-    random = build_method_masks(search.candidates, "random", [chosen.dose], repair)
+    random = build_method_masks(search.candidates, "random", [dose], repair)
     scale = build_method_masks(search.candidates, "scale", TENTHS, repair)
     scale_dose, attempts = find_smallest_dose(search, scale)
     results = []
-    for control, dose in ((scale, scale_dose or nearest_attempts(attempts)[0].dose), (random, chosen.dose)):
-        evaluation = _try_dose(search, control, dose, search.confirmation, curtailed=True)
+    for control, tried in ((scale, scale_dose or nearest_attempts(attempts)[0].dose), (random, dose)):
+        evaluation = _try_dose(search, control, tried, search.confirmation, curtailed=True)
         results.append(
             ControlResult(
                 method=control.method,
-                dose=dose,
-                effective_dose=control.effective_dose(dose),
+                dose=tried,
+                effective_dose=control.effective_dose(tried),
                 evaluation=evaluation,
                 lacks=[
                     shortfall.text

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from antidote_ci import __version__, records
-from antidote_ci.checkpoint.swap import MANIFEST_FILE, partial_folder, require_disjoint_folders, require_replaceable
+from antidote_ci.checkpoint.swap import partial_folder, require_disjoint_folders, require_replaceable
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
@@ -86,8 +86,7 @@ def run_repair(config: RepairConfig, console: Console) -> Manifest:
             )
             method_masks = candidates.build_method_masks(factory, config.method, [config.dose])
         with console.step("write the weights"):
-            candidates.write_candidate(factory, method_masks, config.dose, model)
-    return records.from_json(Manifest, (model / MANIFEST_FILE).read_bytes())
+            return candidates.write_candidate(factory, method_masks, config.dose, model).manifest
 
 
 def _load_prompts(config: RepairConfig, console: Console) -> tuple[RepairPrompts, Sequence[JudgeSpec]]:

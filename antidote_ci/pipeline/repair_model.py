@@ -16,7 +16,7 @@ from antidote_ci.evaluation.measure import evaluate_model
 from antidote_ci.evaluation.splits import Splits
 from antidote_ci.model.divergence import DivergenceRequest, measure_divergence
 from antidote_ci.pipeline import candidates, comparison, dose_search, output, resolve
-from antidote_ci.pipeline.candidates import Candidate, CandidateFactory, MethodMasks, RepairInput
+from antidote_ci.pipeline.candidates import CandidateFactory, MethodMasks, RepairInput
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.dose_search import SearchContext
 from antidote_ci.records import (
@@ -25,11 +25,13 @@ from antidote_ci.records import (
     Evaluations,
     FrontierPoint,
     LayerChange,
+    Manifest,
     Method,
     Model,
     PromptRow,
     RepairResult,
     Report,
+    Scores,
 )
 from antidote_ci.repair.methods import dose_ladder
 from antidote_ci.repair.targets import layer_name
@@ -110,11 +112,9 @@ def _confirm_dose(
     verdict_text = gate.describe_verdict("the repair", after)
     logger.info(verdict_text)
     with console.step("measure the controls"):
-        controls = dose_search.measure_controls(
-            search, method_masks, chosen, after, before, report.evaluations.reference
-        )
-    if chosen.mask is not None:
-        chosen.mask.path.rename(factory.scores / chosen.mask.path.name)
+        controls = dose_search.measure_controls(search, method_masks, dose, after, before, report.evaluations.reference)
+    if (mask := method_masks.find_mask(dose)) is not None:
+        mask.path.rename(factory.scores / mask.path.name)
     changes = compare_evaluations(before, after, context.evaluator.gate)
     lacks = gate.find_shortfalls(after, changes, context.evaluator.gate, proven=True)
     lacks += gate.find_kind_shortfalls(after, report.evaluations.reference)
@@ -129,7 +129,7 @@ def _confirm_dose(
         report,
         verdict=unrepaired_verdict if lacks else "repaired",
         reason=gate.describe_failure(lacks, settings) if lacks else verdict_text,
-        repair=_to_repair_result(chosen, method_masks),
+        repair=_to_repair_result(chosen.manifest, method_masks.scores),
         controls=controls,
         paired=changes,
         divergence=divergence,
@@ -196,21 +196,20 @@ def _measure_divergence(
         return None, [f"The divergence was not measured: {error.what}."]
 
 
-def _to_repair_result(chosen: Candidate, method_masks: MethodMasks) -> RepairResult:
-    applied = chosen.applied
+def _to_repair_result(manifest: Manifest, scores: Scores) -> RepairResult:
     layers: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for tensor in method_masks.scores.tensors:
+    for tensor in scores.tensors:
         counts = layers[layer_name(tensor.name)]
-        counts[0] += applied.changed.get(tensor.name, 0)
+        counts[0] += manifest.changed.get(tensor.name, 0)
         counts[1] += tensor.entries
     return RepairResult(
-        method=chosen.method,
-        target=applied.target,
-        dose=chosen.dose,
-        effective_dose=applied.effective_dose,
-        changed_weights=sum(applied.changed.values()),
-        scored_weights=applied.scored,
-        files=applied.files,
-        left_alone=method_masks.scores.left_alone,
+        method=manifest.method,
+        target=manifest.target,
+        dose=manifest.dose,
+        effective_dose=manifest.effective_dose,
+        changed_weights=sum(manifest.changed.values()),
+        scored_weights=sum(tensor.entries for tensor in scores.tensors),
+        files=manifest.files,
+        left_alone=manifest.left_alone,
         layers=[LayerChange(name, changed, entries) for name, (changed, entries) in layers.items()],
     )

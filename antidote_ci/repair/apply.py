@@ -21,11 +21,9 @@ from antidote_ci.records import (
     MaskFile,
     Method,
     OnProgress,
-    RepairTarget,
     ReportedReference,
     ReportedSource,
     Scores,
-    WeightFile,
 )
 from antidote_ci.repair.manifest import seal_manifest
 from antidote_ci.repair.masking import mask_metadata
@@ -61,18 +59,6 @@ class ApplyRequest:
     reference_identities: dict[str, FileIdentity] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ApplyResult:
-    """The changes on disk."""
-
-    target: RepairTarget
-    effective_dose: float
-    changed: dict[str, int]
-    """Tensor -> number of entries whose value changed."""
-    scored: int
-    files: list[WeightFile]
-
-
 @contextmanager
 def _compute_in_one_thread() -> Iterator[None]:
     """Between two operations the threads of torch wait actively, and so delay those that hash."""
@@ -87,8 +73,8 @@ def _compute_in_one_thread() -> Iterator[None]:
 
 
 @_compute_in_one_thread()
-def apply_mask(request: ApplyRequest, on_progress: OnProgress) -> ApplyResult:
-    """Write the repaired checkpoint with its manifest to `destination`, completely or not at all.
+def apply_mask(request: ApplyRequest, on_progress: OnProgress) -> Manifest:
+    """Write the repaired checkpoint to `destination`, completely or not at all, and return its manifest.
 
     After a kill the same request continues where it stopped. Raises ConfigurationError for the mask of another
     checkpoint, InfrastructureError when source, reference or mask changed since scoring.
@@ -130,8 +116,7 @@ def apply_mask(request: ApplyRequest, on_progress: OnProgress) -> ApplyResult:
     files = [file for file in written.files if file.path != CARD]
     manifest = seal_manifest(replace(manifest, changed=written.changed, files=files))
     complete_checkpoint(request.destination, records.to_json(manifest))
-    entries = sum(tensor.entries for tensor in scores.tensors)
-    return ApplyResult(scores.target, manifest.effective_dose, written.changed, entries, files)
+    return manifest
 
 
 def _draft_manifest(request: ApplyRequest) -> Manifest:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from antidote_ci import embedded
-from antidote_ci.records import MaskFile, Model, Progress, PromptRow, ReportedSource, Scores
-from antidote_ci.repair.apply import ApplyRequest, ApplyResult, Provenance, apply_mask
+from antidote_ci.records import Manifest, MaskFile, Model, Progress, PromptRow, ReportedSource, Scores
+from antidote_ci.repair.apply import ApplyRequest, Provenance, apply_mask
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
 
@@ -45,14 +45,14 @@ def masked(source: Path, reference: Path, scores: Scores, folder: Path, doses: l
     return write_mask_files(MaskRequest(source, reference, scores, statistics, doses, False, folder), silent)
 
 
-def applied(source: Path, reference: Path, scores: Scores, mask: MaskFile, destination: Path) -> ApplyResult:
+def applied(source: Path, reference: Path, scores: Scores, mask: MaskFile, destination: Path) -> Manifest:
     """The repaired checkpoint in `destination`."""
     provenance = Provenance("benchmark", ReportedSource(source.name, None, "full"), None, "")
     request = ApplyRequest(source, reference, scores, mask, "antidote", mask.dose, destination, provenance)
     return apply_mask(request, silent)
 
 
-def repaired(source: Path, reference: Path, out: Path, rows: int, budget: int) -> ApplyResult:
+def repaired(source: Path, reference: Path, out: Path, rows: int, budget: int) -> Manifest:
     """All of it."""
     scores = scored(source, reference, out / "repair", rows, budget)
     (mask,) = masked(source, reference, scores, out / "repair", [DOSE])

@@ -111,9 +111,9 @@ def test_masked_entries_alone_are_the_reference_s_or_zero(case: Case, tmp_path: 
         assert torch.equal(bits(after[name]), bits(torch.where(mask, expected, tensor))), name
     changed = {name: int((after[name] != before[name]).sum()) for name in tensors}
     assert done.changed == changed
-    assert done.scored == sum(tensor.numel() for name, tensor in before.items() if name in tensors)
+    scored = sum(tensor.numel() for name, tensor in before.items() if name in tensors)
     assert done.effective_dose == apply_request.mask.effective_dose
-    assert 0 < sum(changed.values()) <= done.effective_dose * done.scored
+    assert 0 < sum(changed.values()) <= done.effective_dose * scored
 
 
 def test_every_other_file_and_byte_is_the_source_s(case: Case, tmp_path: Path) -> None:
@@ -168,9 +168,9 @@ def test_scale_shrinks_every_scored_tensor_and_of_an_adapter_b_alone(case: Case,
 def test_manifest_says_what_was_done_and_from_what(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
     case, apply_request = delta
     apply_request = replace(apply_request, destination=tmp_path / "out")
-    done = apply_mask(apply_request, ignore)
+    written_manifest = apply_mask(apply_request, ignore)
     assert apply_request.mask is not None
-    written_manifest = manifest_of(apply_request.destination)
+    assert written_manifest == manifest_of(apply_request.destination)
     assert (written_manifest.method, written_manifest.target, written_manifest.per, written_manifest.dose) == (
         "antidote",
         "delta",
@@ -178,7 +178,6 @@ def test_manifest_says_what_was_done_and_from_what(delta: tuple[Case, ApplyReque
         DOSE,
     )
     assert written_manifest.effective_dose == apply_request.mask.effective_dose
-    assert written_manifest.changed == done.changed
     assert written_manifest.left_alone == apply_request.scores.left_alone
     assert (written_manifest.scores_sha256, written_manifest.masks_sha256) == (
         apply_request.scores.sha256,
@@ -189,7 +188,6 @@ def test_manifest_says_what_was_done_and_from_what(delta: tuple[Case, ApplyReque
     }
     assert written_manifest.reference_files == apply_request.scores.reference_files
     assert written_manifest.plan == apply_request.scores.plan
-    assert written_manifest.files == done.files
     assert {file.path: file.sha256_out for file in written_manifest.files} == {
         name: digest for name, digest in hashes(apply_request.destination).items() if name != "README.md"
     }
@@ -282,7 +280,6 @@ def test_unchanged_files_are_not_hashed_again(tmp_path: Path) -> None:
     done = apply_mask(apply_request, ignore)
     assert apply_mask(known, ignore) == done
     assert hashes(known.destination) == hashes(apply_request.destination)
-    assert manifest_of(known.destination) == manifest_of(apply_request.destination)
     # What was hashed for the scores holds, so these other hashes are not noticed.
     scores = replace(
         known.scores,
