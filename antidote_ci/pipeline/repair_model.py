@@ -5,7 +5,6 @@ The command `repair`, which applies a given dose, is `pipeline.repair`.
 
 import dataclasses
 import logging
-from collections import defaultdict
 from pathlib import Path
 from typing import get_args
 
@@ -24,7 +23,6 @@ from antidote_ci.records import (
     Evaluation,
     Evaluations,
     FrontierPoint,
-    LayerChange,
     Manifest,
     Method,
     Model,
@@ -34,7 +32,6 @@ from antidote_ci.records import (
     Scores,
 )
 from antidote_ci.repair.methods import dose_ladder
-from antidote_ci.repair.targets import layer_name
 
 logger = logging.getLogger(__name__)
 
@@ -197,11 +194,6 @@ def _measure_divergence(
 
 
 def _to_repair_result(manifest: Manifest, scores: Scores) -> RepairResult:
-    layers: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for tensor in scores.tensors:
-        counts = layers[layer_name(tensor.name)]
-        counts[0] += manifest.changed.get(tensor.name, 0)
-        counts[1] += tensor.entries
     return RepairResult(
         method=manifest.method,
         target=manifest.target,
@@ -211,5 +203,4 @@ def _to_repair_result(manifest: Manifest, scores: Scores) -> RepairResult:
         scored_weights=sum(tensor.entries for tensor in scores.tensors),
         files=manifest.files,
         left_alone=manifest.left_alone,
-        layers=[LayerChange(name, changed, entries) for name, (changed, entries) in layers.items()],
     )

@@ -42,7 +42,6 @@ from antidote_ci.records.models import ThoughtMode as ThoughtMode
 from antidote_ci.records.models import WeightEdit as WeightEdit
 from antidote_ci.records.models import is_hub_id as is_hub_id
 from antidote_ci.records.repair import Grouping as Grouping
-from antidote_ci.records.repair import LayerChange as LayerChange
 from antidote_ci.records.repair import Manifest as Manifest
 from antidote_ci.records.repair import MaskFile as MaskFile
 from antidote_ci.records.repair import Method as Method

@@ -100,15 +100,6 @@ class RepairPlan:
 
 
 @dataclass(frozen=True)
-class LayerChange:
-    """Number of changed weights among the scored weights of one layer."""
-
-    layer: str
-    changed: int
-    scored: int
-
-
-@dataclass(frozen=True)
 class RepairResult:
     """Result of a repair."""
 
@@ -121,7 +112,6 @@ class RepairResult:
     scored_weights: int
     files: list[WeightFile]
     left_alone: list[UntouchedWeights] = field(default_factory=list)
-    layers: list[LayerChange] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

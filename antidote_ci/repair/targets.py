@@ -114,12 +114,6 @@ def require_same_vocabulary(model: CheckpointLayout, reference: CheckpointLayout
             )
 
 
-def layer_name(name: str) -> str:
-    """Return the block of a tensor, which is its name up to the first number: `model.layers.0`."""
-    match = re.match(r".*?\.\d+(?=\.)", name.removeprefix(PREFIX))
-    return match[0] if match else name
-
-
 def is_embedding_or_output(tensor: str) -> bool:
     """Return whether a tensor of a full checkpoint is the token embedding or a part of the output layer."""
     return is_embedding(tensor) or _is_output_layer(tensor)

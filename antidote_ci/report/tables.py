@@ -256,7 +256,7 @@ def change_rows(repair: RepairResult | None) -> list[tuple[str, str]]:
     if repair is None:
         return []
     share = repair.changed_weights / max(repair.scored_weights, 1)
-    rows = [
+    return [
         ("Method", METHODS[repair.method]),
         ("Target", TARGETS[repair.target]),
         ("Dose", format_number(repair.dose)),
@@ -264,14 +264,6 @@ def change_rows(repair: RepairResult | None) -> list[tuple[str, str]]:
         ("Weights changed", f"{format_number(repair.changed_weights)} ({format_percent(share)} of those scored)"),
         ("Weights scored", format_number(repair.scored_weights)),
     ]
-    if repair.layers:
-        shares = [100 * layer.changed / max(layer.scored, 1) for layer in repair.layers]
-        least, most = format_number(min(shares)), format_number(max(shares))
-        spread = f"{most} %" if least == most else f"{least} % to {most} %"
-        changed = format_number(sum(layer.changed > 0 for layer in repair.layers))
-        total = format_number(len(repair.layers))
-        rows.append(("Layers changed", f"{changed} of {total}, {spread} of the scored weights of each"))
-    return rows
 
 
 def describe_task_match(report: Report) -> str:

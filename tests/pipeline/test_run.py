@@ -104,7 +104,6 @@ def test_the_repair_sets_entries_of_the_adapter_to_zero(repaired_adapter: Path, 
     found = read_report(repaired_adapter).repair
     assert found is not None
     assert changed == sum(manifest.changed.values()) == found.changed_weights
-    assert changed == sum(layer.changed for layer in found.layers)
     assert manifest.scores_sha256 == sha256_file(repaired_adapter / "repair" / "antidote.safetensors")
     mask = repaired_adapter / "repair" / f"antidote-{manifest.dose:g}.safetensors"
     assert manifest.masks_sha256 == sha256_file(mask)

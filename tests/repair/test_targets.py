@@ -18,7 +18,6 @@ from antidote_ci.repair.targets import (
     OUTSIDE,
     SAVED_WHOLE,
     VECTORS,
-    layer_name,
     list_scored,
     resolve_repair_target,
 )
@@ -172,16 +171,3 @@ def test_checkpoint_without_linear_layers_is_refused(tiny_llama: Path, copy_of: 
     folder = rewritten(copy_of(tiny_llama), empty).folder
     with pytest.raises(ConfigurationError, match="no linear layer that can be repaired"):
         list_scored(Model(folder), "delta")
-
-
-@pytest.mark.parametrize(
-    ("name", "layer"),
-    [
-        ("model.layers.3.mlp.experts.5.w1.weight", "model.layers.3"),
-        ("base_model.model.model.layers.12.self_attn.q_proj.lora_A.weight", "model.layers.12"),
-        ("h.0.attn.c_attn.weight", "h.0"),
-        ("lm_head.weight", "lm_head.weight"),
-    ],
-)
-def test_layer_name_is_the_prefix_up_to_the_number(name: str, layer: str) -> None:
-    assert layer_name(name) == layer

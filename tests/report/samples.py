@@ -23,7 +23,6 @@ from antidote_ci.records import (
     JudgeIdentity,
     JudgeResult,
     KindResult,
-    LayerChange,
     Method,
     PairedChange,
     PromptSetRecord,
@@ -153,7 +152,6 @@ REPAIR = RepairResult(
         WeightFile("antidote/manifest.json", None, DIGEST),
     ],
     left_alone=[UntouchedWeights("base_model.model.lm_head.*", "outside the decoder's blocks", 36_864)],
-    layers=[LayerChange(f"model.layers.{index}", 8_000 + 60 * index * index, 162_816) for index in range(30)],
 )
 
 ATTEMPTS = [
@@ -257,7 +255,7 @@ NO_TASK = dataclasses.replace(
     REPAIRED,
     reference=None,
     evaluations=Evaluations(dataclasses.replace(BEFORE, task=None), after=dataclasses.replace(AFTER, task=None)),
-    repair=dataclasses.replace(REPAIR, target="delta", left_alone=[], layers=REPAIR.layers[:1]),
+    repair=dataclasses.replace(REPAIR, target="delta", left_alone=[]),
     frontier=[dataclasses.replace(point, task_accuracy=None, task_bounds=None) for point in FRONTIER[:4]],
     controls=[],
 )
@@ -572,10 +570,6 @@ def disguised(report: Report, names: list[str]) -> Report:
             report.repair,
             files=[WeightFile(third, rest[0], rest[1]) for _ in report.repair.files],
             left_alone=[UntouchedWeights(first, second, item.weights) for item in report.repair.left_alone],
-            layers=[
-                dataclasses.replace(layer, layer=f"{rest[2]}.{rest[3]}{index}")
-                for index, layer in enumerate(report.repair.layers)
-            ],
         )
     return dataclasses.replace(report, **changes)
 

@@ -16,7 +16,6 @@ from antidote_ci.records import (
     Evaluations,
     GateVerdict,
     JudgeIdentity,
-    LayerChange,
     PairedChange,
     PublishResult,
     Report,
@@ -44,7 +43,6 @@ from tests.report.samples import (
     NO_TASK,
     NOT_REPAIRED,
     OPEN,
-    REPAIR,
     REPAIRED,
     RULES,
     SERVED,
@@ -387,20 +385,6 @@ def test_provenance_says_what_the_chat_template_adds() -> None:
         "A system message: replaces the default. Tools: adds text. Further turns: adds text. "
         "Generation prompt: adds text."
     )
-
-
-@pytest.mark.parametrize(
-    ("changed", "text"),
-    [
-        ([30, 32], "2 of 2, 3 % to 3.2 % of the scored weights of each"),
-        ([30, 0], "1 of 2, 0 % to 3 % of the scored weights of each"),
-        ([30, 30], "2 of 2, 3 % of the scored weights of each"),
-    ],
-)
-def test_changed_layers(changed: list[int], text: str) -> None:
-    layers = [LayerChange(f"model.layers.{index}", count, 1_000) for index, count in enumerate(changed)]
-    assert dict(tables.change_rows(dataclasses.replace(REPAIR, layers=layers)))["Layers changed"] == text
-    assert "Layers changed" not in dict(tables.change_rows(dataclasses.replace(REPAIR, layers=[])))
 
 
 def all_texts(report: Report) -> list[str]:
