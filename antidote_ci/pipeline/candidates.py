@@ -193,8 +193,17 @@ def build_method_masks(
     scores = like.scores if like else _score_weights(factory, score_method(method))
     if method == "scale":
         return MethodMasks(method, scores, tuple(sorted(doses)), {})
+    factory.masks.mkdir(exist_ok=True)
+    request = MaskRequest(
+        source=factory.source.source.folder,
+        reference=factory.reference_folder,
+        scores=scores,
+        statistics=None if method == "random" else factory.scores / f"{method}.safetensors",
+        doses=sorted(doses),
+        folder=factory.masks,
+    )
     masks: dict[float, MaskFile] = {}
-    for mask in _write_masks(factory, scores, sorted(doses), by_chance=method == "random"):
+    for mask in factory.sandbox.call(write_mask_files, request, factory.on_progress, outputs=[factory.masks]):
         if mask.effective_dose in {known.effective_dose for known in masks.values()}:
             mask.path.unlink()
         else:
@@ -277,17 +286,3 @@ def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Sco
         with suppress(OSError):  # scores of another method are in the folder that the sandbox creates
             factory.scores.rmdir()
     return scores
-
-
-def _write_masks(factory: CandidateFactory, scores: Scores, doses: list[float], *, by_chance: bool) -> list[MaskFile]:
-    factory.masks.mkdir(exist_ok=True)
-    request = MaskRequest(
-        source=factory.source.source.folder,
-        reference=factory.reference_folder,
-        scores=scores,
-        statistics=factory.scores / f"{scores.method}.safetensors" if scores.method else None,
-        doses=doses,
-        by_chance=by_chance,
-        folder=factory.masks,
-    )
-    return factory.sandbox.call(write_mask_files, request, factory.on_progress, outputs=[factory.masks])

@@ -38,10 +38,8 @@ class MaskRequest:
     reference: Path | None
     scores: Scores
     statistics: Path | None
-    """The file that scoring wrote; None for a random mask without a score."""
+    """The file that scoring wrote; None for the control `random`: a random score with the groups of `scores`."""
     doses: list[float]
-    by_chance: bool
-    """True for the control `random`: a random score with the counts and groups of `scores`."""
     folder: Path
 
 
@@ -52,7 +50,7 @@ def write_mask_files(request: MaskRequest, on_progress: OnProgress) -> list[Mask
     Raises ConfigurationError for a tensor without statistics and for a score that is NaN or infinite.
     """
     scored = request.scores.tensors
-    method: Method = "random" if request.by_chance else _require_score(request)
+    method: Method = request.scores.method if request.statistics and request.scores.method else "random"
     paths = [request.folder / f"{method}-{dose:g}.safetensors" for dose in request.doses]
     shapes = {tensor.name: ("U8", (-(-tensor.entries // 8),)) for tensor in scored}
     score_of = _build_scorer(request)
@@ -113,21 +111,15 @@ def mask_metadata(scores: Scores, method: Method, dose: float) -> dict[str, str]
     }
 
 
-def _require_score(request: MaskRequest) -> ScoreMethod:
-    if request.scores.method is None or request.statistics is None:
-        raise ValueError("without scores only random masks can be made")
-    return request.scores.method
-
-
 def _build_scorer(request: MaskRequest) -> Callable[[ScoredTensor], "torch.Tensor"]:
     """Return the function that computes the score of one tensor, float32 [rows, columns]."""
     import torch
 
-    if request.by_chance or request.statistics is None:
+    if request.statistics is None or request.scores.method is None:
         return lambda tensor: masks.random_score(tensor.rows, tensor.columns, tensor.name)
     source = read_layout(request.source)
     reference = read_layout(request.reference) if request.reference else None
-    statistics, formula = TensorFile(request.statistics), FORMULAS.get(_require_score(request))
+    statistics, formula = TensorFile(request.statistics), FORMULAS.get(request.scores.method)
 
     def score_tensor(tensor: ScoredTensor) -> "torch.Tensor":
         score = _read_statistics(statistics, tensor, 1 if formula else 2)

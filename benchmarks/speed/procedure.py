@@ -42,7 +42,7 @@ def scored(source: Path, reference: Path, folder: Path, rows: int, budget: int =
 def masked(source: Path, reference: Path, scores: Scores, folder: Path, doses: list[float]) -> list[MaskFile]:
     """The masks of `doses`, in `folder`."""
     statistics = folder / "antidote.safetensors"
-    return write_mask_files(MaskRequest(source, reference, scores, statistics, doses, False, folder), silent)
+    return write_mask_files(MaskRequest(source, reference, scores, statistics, doses, folder), silent)
 
 
 def applied(source: Path, reference: Path, scores: Scores, mask: MaskFile, destination: Path) -> Manifest:

@@ -57,7 +57,6 @@ def mask_of(case: Case, scores: Scores, folder: Path, dose: float = DOSE) -> Mas
         scores=scores,
         statistics=folder / "scores" / "antidote.safetensors",
         doses=[dose],
-        by_chance=False,
         folder=folder / "masks",
     )
     return write_mask_files(apply_request, ignore)[0]

@@ -28,11 +28,11 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def write_and_edit(case: Case, folder: Path, method: Method, doses: list[float]) -> list[tuple[Model, Model]]:
     """The repaired checkpoint of each dose, and the model that is edited in memory."""
     scores = scored(case, folder / "scores", method=None if method == "scale" else "antidote")
-    statistics = folder / "scores" / "antidote.safetensors"
+    statistics = None if method == "random" else folder / "scores" / "antidote.safetensors"
     masks = folder / f"masks-{method}"
     written: Sequence[MaskFile | None] = [None] * len(doses)
     if method != "scale":
-        request = MaskRequest(case.source, case.reference, scores, statistics, doses, method == "random", masks)
+        request = MaskRequest(case.source, case.reference, scores, statistics, doses, masks)
         written = write_mask_files(request, ignore)
     pairs = []
     for dose, mask in zip(doses, written, strict=True):

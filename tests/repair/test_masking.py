@@ -39,7 +39,6 @@ def request(scored_case: tuple[Case, Scores, Path], folder: Path) -> MaskRequest
         scores=scores,
         statistics=statistics / "antidote.safetensors",
         doses=DOSES,
-        by_chance=False,
         folder=folder,
     )
 
@@ -97,7 +96,7 @@ def test_random_mask_covers_as_many_entries_without_statistics(
     scored_case: tuple[Case, Scores, Path], tmp_path: Path
 ) -> None:
     chosen = write_mask_files(request(scored_case, tmp_path / "chosen"), ignore)
-    drawn = replace(request(scored_case, tmp_path / "drawn"), by_chance=True, statistics=None)
+    drawn = replace(request(scored_case, tmp_path / "drawn"), statistics=None)
     for one, other in zip(chosen, write_mask_files(drawn, ignore), strict=True):
         assert other.path.name == f"random-{one.dose:g}.safetensors"
         assert other.effective_dose == one.effective_dose

@@ -85,7 +85,7 @@ def test_planned_counts_match_the_mask(pair: Path, tmp_path: Path, kind: str, do
         ),
         ignore,
     )
-    [mask] = write_mask_files(MaskRequest(source, reference, scores, None, [dose], True, tmp_path), ignore)
+    [mask] = write_mask_files(MaskRequest(source, reference, scores, None, [dose], tmp_path), ignore)
     held = sum(int(bits.item()).bit_count() for packed in load_file(mask.path).values() for bits in packed)
     assert held == plan.entries_covered
     assert plan.effective_dose == mask.effective_dose
