@@ -75,20 +75,13 @@ def fetch_judges(
     return judges
 
 
-def build_judges(
-    fetched: Sequence[FetchedJudge], settings: EvaluationSection, sandbox: Sandbox, store: AnswerStore
-) -> tuple[Judge, ...]:
-    """Create the judges of a run."""
-    return tuple(catalog.build_judge(judge, settings, sandbox, store) for judge in fetched)
-
-
 def build_evaluator(
     config: RunConfig, fetched: Sequence[FetchedJudge], sandbox: Sandbox, work: Path, log: AnswerLog
 ) -> Evaluator:
     """The evaluator of all models of a run. Raises ConfigurationError for a calibration of another judge."""
     settings = config.policy.evaluation
     store = AnswerStore(work / "answers" if config.no_cache else answer_cache_folder(os.environ))
-    judges = build_judges(fetched, settings, sandbox, store)
+    judges = tuple(catalog.build_judge(judge, settings, sandbox, store) for judge in fetched)
 
     def choose(model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[int]:
         return choose_likeliest(sandbox, store, EncodeChoicesRequest(model, list(rows), settings.chat), on_progress)
@@ -163,9 +156,9 @@ def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -
         raise ConfigurationError(f"--out {out} is a folder", hint="name a file in it")
     labelled = calibration.read_labels(labels)
     with console.step("pull the judge"):
-        fetched = fetch_judges(specs, settings, console.report)
+        [fetched] = fetch_judges(specs, settings, console.report)
     with TemporaryDirectory(prefix="antidote-") as work, Sandbox(Path(work) / "child.log") as sandbox:
-        [judge] = build_judges(fetched, settings, sandbox, AnswerStore(answer_cache_folder(os.environ)))
+        judge = catalog.build_judge(fetched, settings, sandbox, AnswerStore(answer_cache_folder(os.environ)))
         with console.step("judge the labelled answers"):
             measured = calibration.measure_judge(judge, labelled, labels, console.report)
     create_folder(out.parent)
