@@ -193,7 +193,6 @@ def build_method_masks(
     scores = like.scores if like else _score_weights(factory, score_method(method))
     if method == "scale":
         return MethodMasks(method, scores, tuple(sorted(doses)), {})
-    factory.masks.mkdir(exist_ok=True)
     request = MaskRequest(
         source=factory.source.source.folder,
         reference=factory.reference_folder,

@@ -136,14 +136,12 @@ def _confirm_dose(
 
 
 def _build_factory(context: RunContext, repair_input: RepairInput, prompts: Splits) -> CandidateFactory:
-    scores = context.work / output.SCORES_FOLDER
-    scores.mkdir()
     return candidates.build_factory(
         context,
         repair_input,
         prompts.repair_prompts,
         run_id=context.run_id,
-        scores=scores,
+        scores=context.work / output.SCORES_FOLDER,
         masks=context.work / "masks",
         work=context.work / "candidates",
     )
