@@ -55,12 +55,9 @@ class ReportedModel:
 def pull_model(model: str, revision: str | None, on_progress: OnProgress, use: ModelUse = "read") -> Checkpoint:
     """Download the model at one commit. A local folder is used in place and only read.
 
-    Raises InfrastructureError before the download when disk or memory is too small, and ConfigurationError for a
-    revision of a local folder.
+    Raises InfrastructureError before the download when disk or memory is too small.
     """
     if is_path(model):
-        if revision is not None:
-            raise local_revision_error(model, revision)
         checkpoint = open_local(model)
         if use != "read":
             memory_needs.require_memory(model, checkpoint.layout.entries)
