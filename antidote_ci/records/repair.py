@@ -17,10 +17,10 @@ Grouping = Literal["row", "tensor"]
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file of the repaired checkpoint. `sha256_in` is None for a file that the source does not have."""
+    """One file of the repaired checkpoint, with its sha256 in the source and in the result."""
 
     path: str
-    sha256_in: str | None
+    sha256_in: str
     sha256_out: str
 
 

@@ -107,7 +107,7 @@ def apply_mask(request: ApplyRequest, on_progress: OnProgress) -> Manifest:
         edit = open_edit(request.mask.path if request.mask else None, request.dose, base.open_tensor, resources)
         written = write_checkpoint(source, request.destination, names, edit, key, on_progress, hashed)
         with rollback_on_error(request.destination):
-            source_files = {file.path: file.sha256_in or "" for file in written.files}
+            source_files = {file.path: file.sha256_in for file in written.files}
             _require_hashes(source, scores.source_files, source_files)
             if reference is not None:
                 _require_hashes(reference, scores.reference_files, hashing.result())

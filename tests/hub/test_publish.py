@@ -90,7 +90,7 @@ def repair(tmp_path: Path) -> MakeRepair:
         (folder / "config.json").write_bytes((source / "config.json").read_bytes())
         (folder / "README.md").write_text(f"{CARD}\nRepaired by run {run}.\n")
         (folder / "antidote" / "report.json").write_text(f'{{"run": {run}}}')
-        weight = WeightFile("model.safetensors", None, read_content(folder / "model.safetensors").sha256)
+        weight = WeightFile("model.safetensors", "0" * 64, read_content(folder / "model.safetensors").sha256)
         (folder / "antidote" / "manifest.json").write_text(to_json(replace(MANIFEST, files=[weight])))
         return Repair(folder, run, result)
 
@@ -440,7 +440,7 @@ def test_obsolete_files_of_the_manifest_are_removed(hub: LoopbackHub, model: Mak
     first = repair(folder, run=1)
     (first.folder / "chat_template.jinja").write_text("old")
     written = from_json(Manifest, (first.folder / MANIFEST_PATH).read_bytes())
-    template = WeightFile("chat_template.jinja", None, read_content(first.folder / "chat_template.jinja").sha256)
+    template = WeightFile("chat_template.jinja", "0" * 64, read_content(first.folder / "chat_template.jinja").sha256)
     (first.folder / MANIFEST_PATH).write_text(to_json(replace(written, files=[*written.files, template])))
     first.publish(destination)
     client(hub).upload_file(path_or_fileobj=b"mine", path_in_repo="NOTES.txt", repo_id="demo/repaired")

@@ -147,10 +147,7 @@ REPAIR = RepairResult(
     effective_dose=0.0521,
     changed_weights=254_016,
     scored_weights=4_884_480,
-    files=[
-        WeightFile("adapter_model.safetensors", DIGEST, DIGEST[::-1]),
-        WeightFile("antidote/manifest.json", None, DIGEST),
-    ],
+    files=[WeightFile("adapter_model.safetensors", DIGEST, DIGEST[::-1])],
     left_alone=[UntouchedWeights("base_model.model.lm_head.*", "outside the decoder's blocks", 36_864)],
 )
 
