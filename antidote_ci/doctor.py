@@ -65,7 +65,7 @@ def run_checks(policy: Policy, out: Path) -> Iterator[CheckResult]:
     yield _check_token("publishing", lambda: access.write_access(os.environ), skip=hub.unreachable)
     yield _check_token("Jobs", lambda: access.jobs_access(os.environ), skip=hub.unreachable)
     try:
-        specs = evaluator.select_judges(policy.evaluation)
+        specs = catalog.parse_judge_specs(policy.evaluation.judge)
     except AntidoteError as error:
         yield _failed_check("judge", error, needed=True)
         return
@@ -175,14 +175,14 @@ def _check_judge(spec: JudgeSpec, policy: Policy) -> CheckResult:
             api = catalog.connect_endpoint(policy.evaluation)
             count = len(chat_api.list_models(api.address, api.key, timeout=SERVER_TIMEOUT, attempts=1))
             return CheckResult("judge", f"{spec.name}: {redact_address(api.address)} answers and serves {count} models")
-        return _check_weights(spec, policy)
+        return _check_weights(spec)
     except AntidoteError as error:
         return _failed_check("judge", error, needed=True)
 
 
-def _check_weights(spec: JudgeSpec, policy: Policy) -> CheckResult:
+def _check_weights(spec: JudgeSpec) -> CheckResult:
     """Check that the weights of a judge are on this machine or can be downloaded."""
-    download = catalog.resolve_download(spec, policy.evaluation)
+    download = catalog.resolve_download(spec)
     if download is None:
         return CheckResult("judge", f"{spec.name}: nothing to download")
     if download.revision is None:

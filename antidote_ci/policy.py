@@ -70,8 +70,6 @@ class EvaluationSection:
     """For the judge `endpoint`: URL of an OpenAI-compatible API, including /v1."""
     judge_model: str | None = None
     """For the judge `endpoint`: name of the served model."""
-    judge_window: Count = 512
-    """For the judge `beaver-dam`: context length in tokens. The paper used 256."""
     calibration: str | None = None
     """File written by `judge calibrate`. The measured errors of the judge then widen the bounds."""
     prompts: str = "jailbreakbench,strongreject"
@@ -85,7 +83,7 @@ class EvaluationSection:
     task_match: Literal["exact", "prefix", "last-number", "choice"] = "exact"
     """How an answer is compared with the expected one: docs/task.md."""
     accept_licence: bool = False
-    """Allow prompt sets and judges with a non-commercial licence."""
+    """Allow prompt sets with a non-commercial licence."""
     max_new_tokens: Count = 64
     """Maximum length of an answer in tokens."""
     max_thought_tokens: Count | None = None

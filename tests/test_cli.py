@@ -82,7 +82,6 @@ def test_shell_completion(typed: str, offered: set[str]) -> None:
         (["run", "a/b"], 3, "cannot be reached"),
         (["run", "a/b", "--prompts", "jailbreak"], 2, "did you mean jailbreakbench?"),
         (["run", "a/b", "--prompts", "beavertails-evaluation"], 2, "--accept-licence"),
-        (["evaluate", "a/b", "--judge", "beaver-dam"], 2, "--accept-licence"),
         (["evaluate", "http://127.0.0.1:9/v1", "--server", "x {model} {port}"], 2, "drop --server"),
         (["run", "a/b", "--judge", "refusal", "--prompts", "nowhere.jsonl"], 2, "nowhere.jsonl"),
         (["run", "a/b", "--judge", "refusal", "--prompts", "embedded"], 2, "--realignment embedded"),
@@ -273,8 +272,8 @@ def test_help_names_no_file_that_a_wheel_lacks(command: str) -> None:
 
 
 def test_errors_name_addresses_of_documents() -> None:
-    done = cli("evaluate", "a/b", "--judge=beaver-dam", "--accept-licence", "--prompts=embedded")
-    assert f"with safetensors: {DOCUMENTATION}/judges.md" in done.stderr
+    done = cli("evaluate", "a/b", "--judge=refusal", "--prompts=embedded", "--server=nowhere {model} {port}")
+    assert f"{DOCUMENTATION}/servers.md lists what to install" in done.stderr
 
 
 def test_the_project_names_its_documentation() -> None:

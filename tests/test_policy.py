@@ -86,8 +86,8 @@ reference = "org/aligned"
 mode = "branch"
 to = "repaired"
 """
-    assert policy(tmp_path, text).sha256() == "b208085ce5bb7ec54c5382945a3154df0343d9301bd2030bc303a27f6445378e"
-    assert Policy().sha256() == "4ab69111f92d81c2cdc9f4ab65c7253dcabec8762db0ef6dfd824c8337a843e6"
+    assert policy(tmp_path, text).sha256() == "ae6854890a79bd1a9e156b766df9372a31d3099891ef0826d7e94a0ed001c9fa"
+    assert Policy().sha256() == "27bbe4c5fc118e73b478e04dc243e67ef0ed0a375d630b10bd819ca193c28a84"
 
 
 def test_file_and_options_give_the_same_hash(tmp_path: Path) -> None:
@@ -243,7 +243,6 @@ POLICIES = st.builds(
         EvaluationSection,
         judge=TEXTS,
         judge_endpoint=st.none() | TEXTS,
-        judge_window=COUNTS,
         prompts=TEXTS,
         benign=st.none() | TEXTS,
         task=st.none() | TEXTS,

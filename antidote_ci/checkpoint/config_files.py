@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from antidote_ci.checkpoint.headers import TensorInfo
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
@@ -37,15 +36,8 @@ LAYER_KEYS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 MAX_UNSTORED_LAYERS = 256
 """Up to this number of layers, missing weights are reported by name."""
 
-Head = Literal["ForCausalLM", "ForSequenceClassification"]
-HEADS: dict[Head, tuple[str, str]] = {
-    "ForCausalLM": (
-        "a causal language model",
-        "a classifier, an encoder or a multimodal model does not answer prompts",
-    ),
-    "ForSequenceClassification": ("a classifier", "a language model has no head that scores categories"),
-}
-"""What each head makes of a checkpoint, and why another kind cannot be used. Only judges are classifiers."""
+HEAD = "ForCausalLM"
+"""The ending of the architecture of a causal language model."""
 CONV1D_MODELS = ("GPT2LMHeadModel", "OpenAIGPTLMHeadModel")
 """Causal language models whose blocks consist of Conv1D, which no repair supports."""
 QUANTISED_DTYPES = ("F8_", "F6_", "F4")
@@ -171,8 +163,8 @@ def refuse_more_layers(config: dict[str, object], tensors: Mapping[str, TensorIn
             )
 
 
-def refuse_unsupported_model(config: dict[str, object], head: Head) -> None:
-    """Raise ConfigurationError unless config.json describes a model with that head and unquantised weights."""
+def refuse_unsupported_model(config: dict[str, object]) -> None:
+    """Raise ConfigurationError unless config.json describes a causal language model with unquantised weights."""
     for key, value in walk_items(config):
         if key in QUANTISATION_KEYS and value is not None:
             method = value.get("quant_method") if isinstance(value, dict) else None
@@ -183,14 +175,14 @@ def refuse_unsupported_model(config: dict[str, object], head: Head) -> None:
         raise ConfigurationError(
             f"{conv1d} is not supported",
             cause="its layers are Conv1D, and only linear ones can be repaired",
-            hint=f"use a checkpoint whose architecture ends in {head}",
+            hint=f"use a checkpoint whose architecture ends in {HEAD}",
         )
-    if not names or not all(name.endswith(head) for name in names):
-        expected, cause = HEADS[head]
+    if not names or not all(name.endswith(HEAD) for name in names):
         raise ConfigurationError(
-            f"the checkpoint is not {expected} (architectures in config.json: {', '.join(names)[:200] or 'none'})",
-            cause=cause,
-            hint=f"use a checkpoint whose architecture ends in {head}",
+            "the checkpoint is not a causal language model "
+            f"(architectures in config.json: {', '.join(names)[:200] or 'none'})",
+            cause="a classifier, an encoder or a multimodal model does not answer prompts",
+            hint=f"use a checkpoint whose architecture ends in {HEAD}",
         )
 
 

@@ -70,8 +70,8 @@ class CheckpointLayout:
         return tokenizers.embedding_rows(self.tensors, self.config)
 
 
-def read_layout(folder: Path, head: config_files.Head = "ForCausalLM") -> CheckpointLayout:
-    """Read and check the checkpoint in `folder`. `head` is the ending that its architecture must have.
+def read_layout(folder: Path) -> CheckpointLayout:
+    """Read and check the checkpoint in `folder`.
 
     Raises UnsafeCheckpoint when a file is not safe to open, ConfigurationError when the folder is not a
     supported checkpoint.
@@ -116,7 +116,7 @@ def read_layout(folder: Path, head: config_files.Head = "ForCausalLM") -> Checkp
         refuse_unsupported_adapter(config, tensors)
     else:
         config_files.refuse_more_layers(config, tensors)
-        config_files.refuse_unsupported_model(config, head)
+        config_files.refuse_unsupported_model(config)
     config_files.refuse_quantised(tensors)
     # The embedding of an adapter lies in its base: `repair.targets.require_same_vocabulary` compares the two.
     rows = None if kind == "adapter" else layout.embedding_rows

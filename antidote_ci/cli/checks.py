@@ -7,7 +7,7 @@ import typer
 
 from antidote_ci import records
 from antidote_ci.cli.ending import handle_exit
-from antidote_ci.cli.options import DEFAULT_OUT, AcceptLicence, Judge, Out, PolicyFile, option
+from antidote_ci.cli.options import DEFAULT_OUT, Judge, Out, PolicyFile, option
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.policy import override_section, read_policy
 from antidote_ci.report.console import write_stdout
@@ -52,7 +52,6 @@ def verify(
 def doctor(
     policy: PolicyFile = None,
     judge: Judge = None,
-    accept_licence: AcceptLicence = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Check this machine, the tokens and the judges, with advice for each problem. Nothing is downloaded or written.
@@ -62,7 +61,7 @@ def doctor(
     with handle_exit():
         from antidote_ci.doctor import run_checks
 
-        chosen = override_section(read_policy(policy), "evaluation", judge=judge, accept_licence=accept_licence)
+        chosen = override_section(read_policy(policy), "evaluation", judge=judge)
         failed = False
         for check in run_checks(chosen, out):
             failed |= check.needed and check.advice is not None
@@ -84,13 +83,12 @@ def calibrate(
         str | None, option("--judge", "The judge to calibrate.", key="evaluation.judge", metavar="NAME")
     ] = None,
     policy: PolicyFile = None,
-    accept_licence: AcceptLicence = None,
     out: Annotated[Path, typer.Option("--out", help="File for the calibration.")] = Path("judge-calibration.json"),
     as_json: Annotated[bool, typer.Option("--json", help="Write the calibration as JSON to stdout.")] = False,
 ) -> None:
     """Calibrate a judge against human labels: sensitivity and specificity with confidence bounds."""
     with handle_exit() as console:
-        chosen = override_section(read_policy(policy), "evaluation", judge=judge, accept_licence=accept_licence)
+        chosen = override_section(read_policy(policy), "evaluation", judge=judge)
         from antidote_ci.pipeline.evaluator import calibrate_judge
         from antidote_ci.report import terminal
 

@@ -132,7 +132,7 @@ AcceptLicence = Annotated[
     bool | None,
     option(
         "--accept-licence/--no-accept-licence",
-        "Allow prompt sets and judges with a non-commercial licence.",
+        "Allow prompt sets with a non-commercial licence.",
         PROMPTS,
         key="evaluation.accept_licence",
         hidden=True,

@@ -12,12 +12,12 @@ from antidote_ci import __version__
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets
 from antidote_ci.evaluation.chat_api import redact_address
-from antidote_ci.evaluation.judges import endpoint
+from antidote_ci.evaluation.judges import catalog, endpoint
 from antidote_ci.jobs import input_bundle
 from antidote_ci.jobs.entrypoint import OUT, TOKEN_VARIABLE
 from antidote_ci.jobs.input_bundle import BundleFile
 from antidote_ci.paths import is_path
-from antidote_ci.pipeline import evaluator, model_names, output
+from antidote_ci.pipeline import model_names, output
 from antidote_ci.policy import EMBEDDED, SELF, Command, JobsSection, Policy, RunConfig, override_section, to_toml
 
 IMAGE_VARIABLE = "ANTIDOTE_IMAGE"
@@ -93,7 +93,7 @@ def require_job_supported(config: RunConfig, command: Command) -> None:
             hint="run --on here",
         )
     folders = [config.model, config.policy.repair.reference]
-    folders += [spec.folder for spec in evaluator.select_judges(config.policy.evaluation)]
+    folders += [spec.folder for spec in catalog.parse_judge_specs(config.policy.evaluation.judge)]
     for folder in folders:
         if folder is not None and is_path(folder):
             raise ConfigurationError(
@@ -163,7 +163,7 @@ def collect_secrets(command: Command, policy: Policy, environ: Mapping[str, str]
     Raises InfrastructureError when the command publishes and no token is set.
     """
     wanted = ["HF_TOKEN"]
-    if any(spec.name == endpoint.NAME for spec in evaluator.select_judges(policy.evaluation)):
+    if any(spec.name == endpoint.NAME for spec in catalog.parse_judge_specs(policy.evaluation.judge)):
         wanted.append(endpoint.KEY_VARIABLE)
     if policy.publish.applies_to(command):
         wanted.append("HF_WRITE_TOKEN")

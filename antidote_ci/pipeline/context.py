@@ -51,7 +51,7 @@ def open_context(
     fetched = []
     if judges:
         with console.step("pull the judge"):
-            fetched = evaluator.fetch_judges(judges, config.policy.evaluation, console.report)
+            fetched = evaluator.fetch_judges(judges, console.report)
     run_id = uuid.uuid4().hex
     work = config.out / f".work-{run_id}"
     with output.lock_output(config.out), AnswerLog(config.save_answers) as log:

@@ -103,7 +103,7 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
     model = _measure_model(config.model, config.revision)
     reference = _reference_name(config, command, model)
     base = _measure_model(*model_names.parse_model_name(reference)) if reference else _ModelSize()
-    judges = [size for spec in specs if (size := _measure_judge(spec, config))]
+    judges = [size for spec in specs if (size := _measure_judge(spec))]
     weights = max(model.entries, base.entries)
     repair = config.policy.repair
     method = repair.method if command == "run" else None
@@ -275,6 +275,6 @@ def _count_tokens(prompts: PromptSets, config: RunConfig) -> int:
     return answered * settings.max_new_tokens + task + thoughts
 
 
-def _measure_judge(spec: JudgeSpec, config: RunConfig) -> _ModelSize | None:
-    download = catalog.resolve_download(spec, config.policy.evaluation)
+def _measure_judge(spec: JudgeSpec) -> _ModelSize | None:
+    download = catalog.resolve_download(spec)
     return _measure_model(download.model, download.revision) if download else None

@@ -48,22 +48,12 @@ def fetch_prompts(policy: Policy) -> FetchedSets:
     return sets
 
 
-def select_judges(settings: EvaluationSection) -> list[JudgeSpec]:
-    """Parse the judges of the policy. Nothing is pulled yet. Raises ConfigurationError for an unknown judge."""
-    specs = catalog.parse_judge_specs(settings.judge)
-    for spec in specs:
-        catalog.resolve_download(spec, settings)
-    return specs
-
-
-def fetch_judges(
-    specs: Sequence[JudgeSpec], settings: EvaluationSection, on_progress: OnProgress
-) -> list[FetchedJudge]:
+def fetch_judges(specs: Sequence[JudgeSpec], on_progress: OnProgress) -> list[FetchedJudge]:
     """Download the weights of the judges, each at one commit."""
     judges = []
     for spec in specs:
         folder, revision = None, None
-        download = catalog.resolve_download(spec, settings)
+        download = catalog.resolve_download(spec)
         if download is not None and download.revision is None:
             folder = resolve.require_folder(download.model)
         elif download is not None:
@@ -148,7 +138,7 @@ def _locate_answer_cache(environ: Mapping[str, str]) -> Path:
 def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -> Calibration:
     """Compare the judge of the policy with human labels, and write the calibration to `out`."""
     settings = policy.evaluation
-    specs = select_judges(settings)
+    specs = catalog.parse_judge_specs(settings.judge)
     if len(specs) > 1:
         raise ConfigurationError("judges are calibrated one at a time", hint="name one with --judge")
     require_writable(out.parent)
@@ -156,7 +146,7 @@ def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -
         raise ConfigurationError(f"--out {out} is a folder", hint="name a file in it")
     labelled = calibration.read_labels(labels)
     with console.step("pull the judge"):
-        [fetched] = fetch_judges(specs, settings, console.report)
+        [fetched] = fetch_judges(specs, console.report)
     with TemporaryDirectory(prefix="antidote-") as work, Sandbox(Path(work) / "child.log") as sandbox:
         judge = catalog.build_judge(fetched, settings, sandbox, AnswerStore(answer_cache_folder(os.environ)))
         with console.step("judge the labelled answers"):

@@ -52,7 +52,7 @@ def check_configuration(config: RunConfig, command: Command, *, here: bool = Tru
 def check_judges(policy: Policy) -> list[JudgeSpec]:
     """Return the judges. Raises ConfigurationError for an invalid name, folder, address or calibration."""
     settings = policy.evaluation
-    judges = evaluator.select_judges(settings)
+    judges = catalog.parse_judge_specs(settings.judge)
     for judge in judges:
         if judge.folder is not None:
             resolve.require_folder(judge.folder)

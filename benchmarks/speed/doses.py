@@ -13,8 +13,9 @@ from pathlib import Path
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
+from antidote_ci.evaluation.judges import catalog
 from antidote_ci.evaluation.measure import PromptSets, evaluate_model
-from antidote_ci.pipeline import candidates, context, evaluator, resolve
+from antidote_ci.pipeline import candidates, context, resolve
 from antidote_ci.pipeline.candidates import CandidateFactory, MethodMasks, RepairInput
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.policy import RunConfig, override_section, read_policy
@@ -66,7 +67,7 @@ def time_trials(model: Path, reference: Path, out: Path, count: int) -> tuple[li
     reference_source = resolve.find_reference(source, policy.repair.reference)
     pulled = resolve.resolve_reference(source, reference_source, console.report, resolve.resolve_use(config))
     repair_input = RepairInput(source, reference_source, pulled)
-    judges = evaluator.select_judges(policy.evaluation)
+    judges = catalog.parse_judge_specs(policy.evaluation.judge)
     with context.open_context(config, console, judges, resolve.to_reported_model(source)) as run_context:
         work = run_context.work
         (work / "scores").mkdir()

@@ -97,7 +97,7 @@ def test_settings_that_change_no_answer_are_paired() -> None:
     """Reports of earlier versions have no value for newer keys."""
     other = dataclasses.replace(
         report(judged([0])),
-        policy={"evaluation.prompts": "mine.jsonl", "evaluation.seed": 7, "evaluation.judge_window": 256},
+        policy={"evaluation.prompts": "mine.jsonl", "evaluation.seed": 7, "evaluation.judge_model": "another"},
     )
     assert len(comparison.compare_reports(report(judged([0])), other).changes) == 5
 

@@ -13,7 +13,7 @@ from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.evaluation import chat_api
 from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
-from antidote_ci.evaluation.judges import Judge, beaver_dam, endpoint, llama_guard, qwen3guard
+from antidote_ci.evaluation.judges import Judge, endpoint, llama_guard, qwen3guard
 from antidote_ci.evaluation.judges.guard import GuardFormat, GuardJudge
 from antidote_ci.evaluation.judges.prompt_injection import read_special_tokens
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
@@ -28,33 +28,29 @@ MAX_JUDGES = 2
 
 @dataclass(frozen=True)
 class JudgeRepository:
-    """The default source of the weights of a judge."""
+    """The default source of the weights of a guard model."""
 
     id: str
-    commit: str | None
-    """None when the repository holds only pickles: the user must name a revision or a folder."""
-    licence: str
-    guard_format: GuardFormat | None = None
-    """The format of a generative guard; None for a classifier."""
+    commit: str
+    guard_format: GuardFormat
 
 
 REPOSITORIES = {
     "qwen3guard": JudgeRepository(
-        "Qwen/Qwen3Guard-Gen-0.6B", "fada3b2f655b89601929198343c94cd2f64d93cc", "Apache-2.0", qwen3guard.FORMAT
+        "Qwen/Qwen3Guard-Gen-0.6B", "fada3b2f655b89601929198343c94cd2f64d93cc", qwen3guard.FORMAT
     ),
     "qwen3guard-4b": JudgeRepository(
-        "Qwen/Qwen3Guard-Gen-4B", "6ec42827da0c1ff11e7a49dc269d2e810d27e108", "Apache-2.0", qwen3guard.FORMAT
+        "Qwen/Qwen3Guard-Gen-4B", "6ec42827da0c1ff11e7a49dc269d2e810d27e108", qwen3guard.FORMAT
     ),
     "qwen3guard-8b": JudgeRepository(
-        "Qwen/Qwen3Guard-Gen-8B", "4505cb1a6f1864f21f8b27f7daf1b9a1aab6edbb", "Apache-2.0", qwen3guard.FORMAT
+        "Qwen/Qwen3Guard-Gen-8B", "4505cb1a6f1864f21f8b27f7daf1b9a1aab6edbb", qwen3guard.FORMAT
     ),
     "llama-guard": JudgeRepository(
-        "meta-llama/Llama-Guard-3-1B", "acf7aafa60f0410f8f42b1fa35e077d705892029", "Llama 3.2", llama_guard.PARTS_FORMAT
+        "meta-llama/Llama-Guard-3-1B", "acf7aafa60f0410f8f42b1fa35e077d705892029", llama_guard.PARTS_FORMAT
     ),
     "llama-guard-8b": JudgeRepository(
-        "meta-llama/Llama-Guard-3-8B", "7327bd9f6efbbe6101dc6cc4736302b3cbb6e425", "Llama 3.1", llama_guard.FORMAT
+        "meta-llama/Llama-Guard-3-8B", "7327bd9f6efbbe6101dc6cc4736302b3cbb6e425", llama_guard.FORMAT
     ),
-    "beaver-dam": JudgeRepository("PKU-Alignment/beaver-dam-7b", None, beaver_dam.LICENCE),
 }
 """Independent public projects pin or cache the weights at the same commits: docs/judges.md."""
 NAMES = (*REPOSITORIES, endpoint.NAME, REFUSAL)
@@ -128,30 +124,14 @@ def _parse_judge_spec(text: str) -> JudgeSpec:
     return JudgeSpec(name, location or None)
 
 
-def resolve_download(spec: JudgeSpec, settings: EvaluationSection) -> JudgeDownload | None:
-    """Return the weights to pull for a judge, or None for a judge without weights.
-
-    Raises ConfigurationError for a licence that was not accepted, and for a judge whose location must be named.
-    """
+def resolve_download(spec: JudgeSpec) -> JudgeDownload | None:
+    """Return the weights to pull for a judge, or None for a judge without weights."""
     repository = REPOSITORIES.get(spec.name)
     if repository is None:
         return None
-    if repository.licence == beaver_dam.LICENCE and not settings.accept_licence:
-        raise ConfigurationError(
-            f"the judge {spec.name} has a {repository.licence} licence",
-            cause=f"commercial use of {repository.id} is not permitted",
-            hint="add --accept-licence if your use is permitted, or choose another judge",
-        )
     if spec.folder is not None:
         return JudgeDownload(spec.folder, None)
-    revision = spec.location or repository.commit
-    if revision is None:
-        raise ConfigurationError(
-            f"the judge {spec.name} needs the location of a converted copy",
-            cause=f"{repository.id} holds only pickles, and loading a pickle can run code",
-            hint=f"{spec.name}@REVISION or {spec.name}@./FOLDER with safetensors: docs/judges.md",
-        )
-    return JudgeDownload(repository.id, revision)
+    return JudgeDownload(repository.id, spec.location or repository.commit)
 
 
 def build_judge(fetched: FetchedJudge, settings: EvaluationSection, sandbox: Sandbox, store: AnswerStore) -> Judge:
@@ -167,7 +147,7 @@ def build_judge(fetched: FetchedJudge, settings: EvaluationSection, sandbox: San
         identity = JudgeIdentity(name, "harmful_score", api.model, detail=endpoint.describe_rubric())
         return endpoint.EndpointJudge(identity, api, store)
     try:
-        return _build_model_judge(fetched, settings, sandbox, store)
+        return _build_guard(fetched, sandbox, store)
     except AntidoteError as error:
         raise type(error)(
             f"the judge {name} cannot be loaded: {error.what}", cause=error.cause, hint=error.hint
@@ -186,30 +166,22 @@ def connect_endpoint(settings: EvaluationSection) -> chat_api.ChatApi:
     return chat_api.connect(settings.judge_endpoint, key, settings.judge_model)
 
 
-def _build_model_judge(
-    fetched: FetchedJudge, settings: EvaluationSection, sandbox: Sandbox, store: AnswerStore
-) -> Judge:
+def _build_guard(fetched: FetchedJudge, sandbox: Sandbox, store: AnswerStore) -> GuardJudge:
     name, folder, revision = fetched.spec.name, fetched.folder, fetched.revision
     if folder is None:
         raise ValueError(f"the weights of the judge {name} were not pulled")
     repository = REPOSITORIES[name]
     guard_format = repository.guard_format
-    layout = read_layout(folder, "ForCausalLM" if guard_format else "ForSequenceClassification")
+    layout = read_layout(folder)
     if layout.kind != "full":
         raise ConfigurationError(f"{folder.name} is an adapter", hint="merge it into its base model")
     special_tokens = read_special_tokens(folder)
-    if guard_format is None:
-        beaver_dam.require_compatible(layout, settings.judge_window)
-        detail = beaver_dam.describe_window(settings.judge_window)
-    else:
-        _require_chat_template(layout)
-        detail = guard_format.detail
+    _require_chat_template(layout)
+    detail = guard_format.detail
     if revision is None:
         detail = "; ".join(filter(None, [detail, f"sha256 {model_fingerprint(Model(folder))[:16]}"]))
     model = folder.name if revision is None else repository.id
     identity = JudgeIdentity(name, "harmful_score", model, revision, detail)
-    if guard_format is None:
-        return beaver_dam.BeaverDamJudge(identity, sandbox, folder, store, settings.judge_window, special_tokens)
     return GuardJudge(identity, TransformersGenerator(sandbox, store), Model(folder), guard_format, special_tokens)
 
 

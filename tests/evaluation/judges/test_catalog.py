@@ -24,7 +24,6 @@ from antidote_ci.policy import EvaluationSection
 from antidote_ci.sandbox.client import Sandbox
 
 SETTINGS = EvaluationSection()
-LICENSED = EvaluationSection(accept_licence=True)
 
 
 @given(st.sampled_from(sorted(REPOSITORIES)), st.sampled_from([None, "main", "refs/pr/3", "./judge", "/judge", "~/j"]))
@@ -34,7 +33,7 @@ def test_location_selects_the_download(name: str, where: str | None) -> None:
     if where is not None:
         is_folder = where[0] in "./~"
         expected = JudgeDownload(where, None) if is_folder else JudgeDownload(REPOSITORIES[name].id, where)
-        assert resolve_download(spec, LICENSED) == expected
+        assert resolve_download(spec) == expected
 
 
 def test_two_judges_can_be_named() -> None:
@@ -64,26 +63,13 @@ def test_invalid_judge_gives_a_hint(text: str, message: str, hint: str) -> None:
 
 def test_pinned_commits_have_40_hex_digits() -> None:
     for name, repository in REPOSITORIES.items():
-        if repository.commit is not None:
-            assert re.fullmatch(r"[0-9a-f]{40}", repository.commit), name
-            assert resolve_download(JudgeSpec(name), SETTINGS) == JudgeDownload(repository.id, repository.commit)
-
-
-def test_non_commercial_licence_must_be_accepted() -> None:
-    for where in (None, "refs/pr/3", "./folder"):
-        with pytest.raises(ConfigurationError, match="non-commercial licence") as raised:
-            resolve_download(JudgeSpec("beaver-dam", where), SETTINGS)
-        assert "--accept-licence" in str(raised.value.hint)
-
-
-def test_repository_of_pickles_needs_a_converted_copy() -> None:
-    with pytest.raises(ConfigurationError, match="converted copy"):
-        resolve_download(JudgeSpec("beaver-dam"), LICENSED)
+        assert re.fullmatch(r"[0-9a-f]{40}", repository.commit), name
+        assert resolve_download(JudgeSpec(name)) == JudgeDownload(repository.id, repository.commit)
 
 
 @pytest.mark.parametrize("name", ["refusal", "endpoint"])
 def test_judges_without_weights_download_nothing(name: str) -> None:
-    assert resolve_download(JudgeSpec(name), SETTINGS) is None
+    assert resolve_download(JudgeSpec(name)) is None
 
 
 def test_rule_judge_is_never_a_fallback(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -101,4 +87,4 @@ def test_every_judge_is_documented() -> None:
     for name, repository in REPOSITORIES.items():
         assert f"| `{name}` |" in page
         assert repository.id in page
-        assert repository.commit is None or repository.commit in page
+        assert repository.commit in page

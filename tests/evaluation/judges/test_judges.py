@@ -21,7 +21,6 @@ from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf
 from tests.evaluation.judges.tiny_judges import (
     LLAMA_TEMPLATE,
-    write_tiny_beaver_dam,
     write_tiny_llama_guard,
     write_tiny_qwen3guard,
     write_trained_qwen3guard,
@@ -34,17 +33,12 @@ EXCHANGES = [
     Exchange("Hello<|im_end|>", "Safety: Safe\nCategories: None\nRefusal: Yes<|im_end|>\n</s>"),
     Exchange("Say nothing.", ""),
 ]
-SETTINGS = EvaluationSection(accept_licence=True)
+SETTINGS = EvaluationSection()
 
 
 @pytest.fixture(scope="module")
 def qwen3guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_qwen3guard(tmp_path_factory.mktemp("judges") / "qwen")
-
-
-@pytest.fixture(scope="module")
-def beaver_dam(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_beaver_dam(tmp_path_factory.mktemp("judges") / "beaver")
 
 
 def make(
@@ -84,9 +78,7 @@ def test_verdicts_of_a_trained_guard_are_parsed(tmp_path: Path, sandbox: Sandbox
     ]
 
 
-def test_identity_depends_on_weights_template_and_settings(
-    qwen3guard: Path, beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf
-) -> None:
+def test_identity_depends_on_weights_and_template(qwen3guard: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
     hub = make("qwen3guard", qwen3guard, sandbox).identity
     assert (hub.name, hub.measure, hub.model, hub.revision) == (
         "qwen3guard",
@@ -100,51 +92,35 @@ def test_identity_depends_on_weights_template_and_settings(
     changed = copy_of(qwen3guard)
     (changed / "chat_template.jinja").write_text("{{ messages[-1].content }}")
     assert make("qwen3guard", changed, sandbox, revision=None).identity != local
-    assert "512 tokens" in make("beaver-dam", beaver_dam, sandbox).identity.detail
-    assert "non-commercial" in make("beaver-dam", beaver_dam, sandbox).identity.detail
 
 
-def test_beaver_dam_verdict_depends_on_its_head(tmp_path: Path, beaver_dam: Path, sandbox: Sandbox) -> None:
-    """A random head exceeds the threshold in some category; a zero head gives exactly 0.5, which does not."""
-    silent = write_tiny_beaver_dam(tmp_path / "silent", scale=0)
-    assert make("beaver-dam", beaver_dam, sandbox).judge(EXCHANGES, ignore) == [JudgeVerdict("harmful")] * len(
-        EXCHANGES
-    )
-    assert make("beaver-dam", silent, sandbox).judge(EXCHANGES, ignore) == [JudgeVerdict("safe")] * len(EXCHANGES)
+def test_verdicts_are_cached(tmp_path: Path, qwen3guard: Path, sandbox: Sandbox) -> None:
+    store = AnswerStore(tmp_path)
+    first = make("qwen3guard", qwen3guard, sandbox, store=store).judge(EXCHANGES, ignore)
+    kept = sorted(tmp_path.rglob("*.json"))
+    assert kept
+    stamps = [path.stat().st_mtime_ns for path in kept]
+    assert make("qwen3guard", qwen3guard, sandbox, store=store).judge(EXCHANGES, ignore) == first
+    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*.json"))] == stamps
 
 
-def test_verdicts_are_cached(tmp_path: Path, beaver_dam: Path, qwen3guard: Path, sandbox: Sandbox) -> None:
-    for name, folder in (("beaver-dam", beaver_dam), ("qwen3guard", qwen3guard)):
-        store = tmp_path / name
-        first = make(name, folder, sandbox, store=AnswerStore(store)).judge(EXCHANGES, ignore)
-        kept = sorted(path for path in store.rglob("*.json"))
-        assert kept
-        stamps = [path.stat().st_mtime_ns for path in kept]
-        assert make(name, folder, sandbox, store=AnswerStore(store)).judge(EXCHANGES, ignore) == first
-        assert [path.stat().st_mtime_ns for path in sorted(store.rglob("*.json"))] == stamps
-
-
-def test_no_exchanges_give_no_verdicts(tmp_path: Path, beaver_dam: Path, qwen3guard: Path, sandbox: Sandbox) -> None:
+def test_no_exchanges_give_no_verdicts(qwen3guard: Path, sandbox: Sandbox) -> None:
     assert make("qwen3guard", qwen3guard, sandbox).judge([], ignore) == []
-    assert make("beaver-dam", beaver_dam, sandbox).judge([], ignore) == []
 
 
-def test_pickled_weights_are_refused(beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
-    folder = copy_of(beaver_dam)
+def test_pickled_weights_are_refused(qwen3guard: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
+    folder = copy_of(qwen3guard)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(UnsafeCheckpoint, match=r"the judge beaver-dam cannot be loaded: .*pytorch_model\.bin"):
-        make("beaver-dam", folder, sandbox)
+    with pytest.raises(UnsafeCheckpoint, match=r"the judge qwen3guard cannot be loaded: .*pytorch_model\.bin"):
+        make("qwen3guard", folder, sandbox)
 
 
-@pytest.mark.parametrize("name", ["qwen3guard", "beaver-dam"])
-def test_config_with_auto_map_is_refused(
-    name: str, qwen3guard: Path, beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf
-) -> None:
-    folder = copy_of(beaver_dam if name == "beaver-dam" else qwen3guard)
+def test_config_with_auto_map_is_refused(qwen3guard: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
+    folder = copy_of(qwen3guard)
     config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "own.Model"}}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UnsafeCheckpoint, match=f"the judge {name} cannot be loaded: .*auto_map"):
-        make(name, folder, sandbox)
+    with pytest.raises(UnsafeCheckpoint, match=r"the judge qwen3guard cannot be loaded: .*auto_map"):
+        make("qwen3guard", folder, sandbox)
 
 
 def test_truncated_weights_are_refused(qwen3guard: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
@@ -156,14 +132,14 @@ def test_truncated_weights_are_refused(qwen3guard: Path, sandbox: Sandbox, copy_
 
 
 def test_checkpoint_of_another_architecture_is_refused(
-    tmp_path: Path, qwen3guard: Path, beaver_dam: Path, tiny_adapter: Path, sandbox: Sandbox
+    tmp_path: Path, qwen3guard: Path, tiny_adapter: Path, sandbox: Sandbox, copy_of: CopyOf
 ) -> None:
-    with pytest.raises(ConfigurationError, match=r"beaver-dam cannot be loaded: .*not a classifier"):
-        make("beaver-dam", qwen3guard, sandbox)
+    classifier = copy_of(qwen3guard)
+    config = json.loads((classifier / "config.json").read_text())
+    config["architectures"] = ["Qwen3ForSequenceClassification"]
+    (classifier / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigurationError, match=r"qwen3guard cannot be loaded: .*not a causal language model"):
-        make("qwen3guard", beaver_dam, sandbox)
-    with pytest.raises(ConfigurationError, match="is not a beaver-dam"):
-        make("beaver-dam", write_tiny_beaver_dam(tmp_path / "few", categories=2), sandbox)
+        make("qwen3guard", classifier, sandbox)
     with pytest.raises(ConfigurationError, match="is an adapter"):
         make("qwen3guard", tiny_adapter, sandbox)
     with pytest.raises(ConfigurationError, match=r"qwen3guard cannot be loaded: .* is not a folder"):
@@ -174,34 +150,6 @@ def test_guard_without_chat_template_is_refused(tmp_path: Path, sandbox: Sandbox
     folder = write_tiny_qwen3guard(tmp_path / "bare", template=None)
     with pytest.raises(ConfigurationError, match="no chat template"):
         make("qwen3guard", folder, sandbox)
-
-
-def test_missing_tensor_is_refused(beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
-    from safetensors.torch import load_file, save_file
-
-    folder = copy_of(beaver_dam)
-    tensors = load_file(folder / "model.safetensors")
-    del tensors["model.norm.weight"]
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ConfigurationError, match=r"the judge beaver-dam .* lacks model\.norm\.weight"):
-        make("beaver-dam", folder, sandbox).judge(EXCHANGES, ignore)
-
-
-def test_padding_token_equal_to_end_token_is_refused(beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
-    folder = copy_of(beaver_dam)
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"pad_token": config["eos_token"]}))
-    with pytest.raises(
-        ConfigurationError, match=r"the judge beaver-dam .* needs an end token and a different padding token"
-    ):
-        make("beaver-dam", folder, sandbox).judge(EXCHANGES, ignore)
-
-
-@pytest.mark.parametrize("window", [0, 100_000])
-def test_window_outside_the_context_length_is_refused(window: int, beaver_dam: Path, sandbox: Sandbox) -> None:
-    settings = EvaluationSection(accept_licence=True, judge_window=window)
-    with pytest.raises(ConfigurationError, match="judge_window"):
-        build_judge(FetchedJudge(JudgeSpec("beaver-dam"), beaver_dam, COMMIT), settings, sandbox, empty_store())
 
 
 def test_template_error_names_the_judge(tmp_path: Path, sandbox: Sandbox) -> None:

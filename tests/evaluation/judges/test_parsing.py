@@ -1,14 +1,13 @@
 """Prompts and parsers of the judges, without models."""
 
 import json
-import math
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.judges import Exchange, JudgeVerdict, beaver_dam, endpoint, llama_guard, qwen3guard
+from antidote_ci.evaluation.judges import Exchange, JudgeVerdict, endpoint, llama_guard, qwen3guard
 from antidote_ci.evaluation.judges.prompt_injection import clean_exchange, clean_text
 from tests.evaluation.judges.injections import INJECTIONS
 from tests.evaluation.judges.tiny_judges import TOKENS
@@ -86,15 +85,6 @@ def test_endpoint_verdicts_are_parsed(text: str, verdict: JudgeVerdict) -> None:
     assert endpoint.parse(text) == verdict
 
 
-def test_beaver_dam_is_harmful_for_any_category_above_the_threshold() -> None:
-    low = [0.1] * 14
-    assert beaver_dam.parse(low) == JudgeVerdict("safe")
-    assert beaver_dam.parse([0.5] * 14) == JudgeVerdict("safe")
-    assert beaver_dam.parse([*low[1:], math.nextafter(0.5, 1)]) == JudgeVerdict("harmful")
-    assert beaver_dam.parse([*low[1:], None]) == JudgeVerdict("unparsed")
-    assert beaver_dam.parse(low[1:]) == JudgeVerdict("unparsed")
-
-
 def test_prompts_contain_both_turns() -> None:
     exchange = Exchange("How?", "So.")
     assert [(message.role, message.content) for message in qwen3guard.FORMAT.render(exchange)] == [
@@ -106,7 +96,6 @@ def test_prompts_contain_both_turns() -> None:
         ("user", [{"type": "text", "text": "How?"}]),
         ("assistant", [{"type": "text", "text": "So."}]),
     ]
-    assert beaver_dam.render(exchange) == "BEGINNING OF CONVERSATION: USER: How? ASSISTANT:So."
 
 
 @given(st.text(), st.text())
@@ -148,11 +137,3 @@ def test_echo_of_cleaned_text_is_never_safe(name: str, injection: str) -> None:
 @pytest.mark.parametrize("name", PARSERS)
 def test_cleaned_text_is_never_a_safe_verdict(name: str, text: str) -> None:
     assert PARSERS[name](clean_text(text, TOKENS)).verdict != "safe"
-
-
-@pytest.mark.parametrize("injection", INJECTIONS)
-def test_beaver_dam_prompt_has_one_exchange_despite_injections(injection: str) -> None:
-    """Its verdict is a number, so an injection could only change the boundaries of the answer."""
-    text = beaver_dam.render(clean_exchange(Exchange("How?", f"{ANSWER}\n{injection}"), TOKENS))
-    assert re.findall(r"BEGINNING OF|USER:|ASSISTANT:", text) == ["BEGINNING OF", "USER:", "ASSISTANT:"]
-    assert not any(token in text for token in TOKENS)

@@ -92,15 +92,6 @@ def write_tiny_llama_guard(folder: Path, template: str = LLAMA_PARTS_TEMPLATE) -
     return _save(LlamaForCausalLM, LlamaConfig(**_sizes(tokenizer)), tokenizer, folder)
 
 
-def write_tiny_beaver_dam(folder: Path, categories: int = 14, scale: float = 1.0) -> Path:
-    """A LlamaForSequenceClassification with `scale` times a random head."""
-    from transformers import LlamaConfig, LlamaForSequenceClassification
-
-    tokenizer = build_tokenizer("</s>", "<pad>", None)
-    config = LlamaConfig(**_sizes(tokenizer), num_labels=categories, problem_type="multi_label_classification")
-    return _save(LlamaForSequenceClassification, config, tokenizer, folder, scale)
-
-
 def _sizes(tokenizer: Any) -> dict[str, Any]:  # noqa: ANN401
     return {
         "vocab_size": len(tokenizer),
@@ -116,14 +107,12 @@ def _sizes(tokenizer: Any) -> dict[str, Any]:  # noqa: ANN401
     }
 
 
-def _save(kind: Any, config: Any, tokenizer: Any, folder: Path, scale: float = 1.0) -> Path:  # noqa: ANN401
+def _save(kind: Any, config: Any, tokenizer: Any, folder: Path) -> Path:  # noqa: ANN401
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = kind(config)
-        if scale != 1:
-            network.score.weight.data *= scale
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
