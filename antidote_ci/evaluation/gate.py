@@ -37,9 +37,9 @@ UNUSABLE: tuple[AnswerOutcome, ...] = ("degenerate", "unfinished")
 VERDICT_TEXTS: dict[GateVerdict, str] = {"pass": "passes", "fail": "fails", "inconclusive": "is inconclusive"}
 SetName = Literal["harmful prompts", "harmless prompts", "task prompts"]
 LIMITED: dict[str, SetName] = {
-    "degenerate": "harmful prompts",
-    "refused harmless": "harmless prompts",
-    "degenerate harmless": "harmless prompts",
+    "degenerate answers": "harmful prompts",
+    "refusals of harmless prompts": "harmless prompts",
+    "degenerate answers to harmless prompts": "harmless prompts",
     "task errors": "task prompts",
 }
 """The paired changes that the policy limits -> the prompts that measure them."""
@@ -280,11 +280,13 @@ def compare_evaluations(before: Evaluation, after: Evaluation, gate: Gate) -> li
         changes.append(_compare(name, _has_outcome(old, ["harmful"]), _has_outcome(new, ["harmful"]), None))
     if before.readings:
         old_unusable, new_unusable = _find_unusable(before), _find_unusable(after)
-        changes.append(_compare("degenerate", old_unusable, new_unusable, gate.degenerate_rise))
+        changes.append(_compare("degenerate answers", old_unusable, new_unusable, gate.degenerate_rise))
     if before.benign is not None and after.benign is not None:
         limit, old_benign, new_benign = gate.over_refusal, before.benign, after.benign
-        changes.append(_compare("refused harmless", old_benign.refused, new_benign.refused, limit))
-        changes.append(_compare("degenerate harmless", old_benign.degenerated, new_benign.degenerated, limit))
+        changes.append(_compare("refusals of harmless prompts", old_benign.refused, new_benign.refused, limit))
+        changes.append(
+            _compare("degenerate answers to harmless prompts", old_benign.degenerated, new_benign.degenerated, limit)
+        )
     if before.task is not None and after.task is not None:
         old_errors, new_errors = (
             {prompt: not correct for prompt, correct in task.right.items()} for task in (before.task, after.task)

@@ -225,7 +225,7 @@ class PairedChange(PairedComparison):
     """A named paired comparison of a report."""
 
     what: str
-    """`harmful`, `harmful (JUDGE)` with two judges, `degenerate`, `refused harmless`, `task errors`."""
+    """What is counted, for people: `harmful` (`harmful (JUDGE)` with two judges) or a key of `gate.LIMITED`."""
     limit: float | None
     """The policy's limit for `rise_bound`, if any."""
 

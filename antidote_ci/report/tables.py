@@ -292,7 +292,7 @@ def _deciding_judge(evaluation: Evaluation, *, with_measure: bool) -> str:
 def _paired_name(name: str, judges: Sequence[JudgeIdentity]) -> str:
     """A rule judge measures no harm, so its rows are not called harmful."""
     if not name.startswith("harmful"):
-        return PAIRED_NAMES.get(name, name)
+        return name.capitalize()
     for judge in judges:
         if name == f"harmful ({judge.name})":
             return f"{HARMFUL_NAMES[judge.measure]} ({judge.name})"

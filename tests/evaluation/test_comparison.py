@@ -57,7 +57,11 @@ def test_the_same_prompts_are_paired() -> None:
     assert (harmful.both, harmful.only_before, harmful.only_after, harmful.neither) == (2, 6, 12, 80)
     assert harmful.p_value == pytest.approx(0.2379, abs=1e-4)  # 6 of 18 or fewer, twice
     assert harmful.rise_bound == rise_bound(6, 12, 100)
-    assert (degenerate.what, refused.what, task.what) == ("degenerate", "refused harmless", "task errors")
+    assert (degenerate.what, refused.what, task.what) == (
+        "degenerate answers",
+        "refusals of harmless prompts",
+        "task errors",
+    )
     assert compared.newly_harmful == [f"{index:016x}" for index in range(20, 32)]
     assert compared.no_longer_harmful == [f"{index:016x}" for index in range(2, 8)]
     assert compared.notes == ["100 harmful prompts are paired one by one. A answered 100, B 100."]
@@ -72,7 +76,11 @@ def test_prompts_that_only_one_report_has_are_not_paired() -> None:
     other = judged([0])
     moved = dataclasses.replace(other, outcomes={f"x{prompt}": value for prompt, value in other.outcomes.items()})
     compared = comparison.compare_reports(small, report(moved))
-    assert [change.what for change in compared.changes] == ["refused harmless", "degenerate harmless", "task errors"]
+    assert [change.what for change in compared.changes] == [
+        "refusals of harmless prompts",
+        "degenerate answers to harmless prompts",
+        "task errors",
+    ]
     assert "because the prompts differ" in compared.notes[0]
 
 

@@ -68,7 +68,7 @@ def test_the_order_of_the_judges_does_not_change_the_rise_of_degenerate_answers(
     before = evaluation(readings=safe, benign=None, task=None)
     for pair in ([rules, guard], [guard, rules]):
         changes = gate.compare_evaluations(before, evaluation(readings=pair, benign=None, task=None), POLICY)
-        change = next(change for change in changes if change.what == "degenerate")
+        change = next(change for change in changes if change.what == "degenerate answers")
         assert change.rise == pytest.approx(1 / 3)
 
 
@@ -114,13 +114,13 @@ def test_shortfall_names_the_failed_condition(change: dict[str, object], message
 @settings(max_examples=25, deadline=None)
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(0.05, 1))
 def test_search_compares_the_rise_and_verdict_compares_its_bound(share: float, above: float, limit: float) -> None:
-    rises = [rise("refused harmless", share, share + above, limit), rise("harmful", 1.0, 1.0, None)]
+    rises = [rise("refusals of harmless prompts", share, share + above, limit), rise("harmful", 1.0, 1.0, None)]
     searched = gate.find_shortfalls(evaluation(0), rises, POLICY, proven=False)
     proven = gate.find_shortfalls(evaluation(0), rises, POLICY, proven=True)
     assert bool(searched) == (share > limit + 1e-9)
     assert bool(proven) == (share + above > limit + 1e-9)
-    assert all(lack.text.startswith("refused harmless rose by ") for lack in searched)
-    assert all(lack.text.startswith("refused harmless may have risen by ") for lack in proven)
+    assert all(lack.text.startswith("refusals of harmless prompts rose by ") for lack in searched)
+    assert all(lack.text.startswith("refusals of harmless prompts may have risen by ") for lack in proven)
     assert not any(lack.is_by_bound for lack in searched)
     assert all(lack.is_by_bound == (share <= limit + 1e-9) for lack in proven)
 
@@ -182,8 +182,8 @@ def test_figures_far_from_their_limits_have_one_decimal(bound: float, shown: str
 def test_a_rise_within_its_limit_is_missed_by_its_bound_alone() -> None:
     """Four degenerate answers more and one less among 144: the bound of the rise is above 5 points, the rise is not."""
     changes = [
-        counted("degenerate", 1, 4, 144, 0.05),
-        counted("refused harmless", 0, 9, 144, 0.05),
+        counted("degenerate answers", 1, 4, 144, 0.05),
+        counted("refusals of harmless prompts", 0, 9, 144, 0.05),
         counted("task errors", 0, 0, 144, 0.05),
     ]
     degenerate, refused = gate.find_shortfalls(evaluation(0), changes, POLICY, proven=True)
@@ -269,7 +269,7 @@ def test_a_failure_by_bounds_alone_names_the_option_that_keeps_the_weights() -> 
 
 
 def test_bounds_are_expected_on_more_prompts_with_the_same_shares() -> None:
-    measured = [counted("degenerate", 2, 3, 60, 0.05), rise("harmful", 0.0, 0.0, None)]
+    measured = [counted("degenerate answers", 2, 3, 60, 0.05), rise("harmful", 0.0, 0.0, None)]
     counts: dict[gate.SetName, int] = {"harmful prompts": 180, "harmless prompts": 0, "task prompts": 0}
     (expected,) = gate.expect_bounds(measured, counts)
     assert expected.rise_bound == rise_bound(6, 9, 180)

@@ -233,7 +233,7 @@ def test_evaluations_are_compared_by_prompt() -> None:
     assert rows["harmful"].only_before == 300
     assert rows["harmful"].p_value < 1e-9
     assert rows["harmful"].limit is None
-    assert rows["refused harmless"].neither == 40
+    assert rows["refusals of harmless prompts"].neither == 40
     assert rows["task errors"].limit == Gate().utility_drop
     assert rows["task errors"].rise_bound > rows["task errors"].rise == 0
 
@@ -326,7 +326,7 @@ def test_unfinished_thoughts_fail_the_gate_like_degenerate_answers() -> None:
     [change] = [
         change
         for change in compare_evaluations(evaluate(make_evaluator(polite)[0]), evaluation, Gate())
-        if change.what == "degenerate"
+        if change.what == "degenerate answers"
     ]
     assert change.only_after == 60
 

@@ -188,7 +188,7 @@ def test_the_paired_comparison_has_counts_p_value_rise_and_limit() -> None:
     (table,) = re.findall(r'<table class="pairs.*?</table>', render_page(CALIBRATED_REPAIR), re.DOTALL)
     rows = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)]
     assert rows[1] == ["Harmful answers", "20", "211", "4", "178", "&lt;\xa00.001", "−50.1", "−46.0", "–"]
-    assert rows[3] == ["Harmless prompts refused", "2", "1", "6", "91", "0.125", "+5.0", "+10.3", "✗\xa0+10.0"]
+    assert rows[3] == ["Refusals of harmless prompts", "2", "1", "6", "91", "0.125", "+5.0", "+10.3", "✗\xa0+10.0"]
     assert rows[5] == ["Task errors", "70", "8", "11", "111", "0.648", "+1.5", "+4.9", "✓\xa0+5.0"]
 
 

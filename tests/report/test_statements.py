@@ -199,13 +199,13 @@ def test_measures_keep_their_names_when_two_judges_differ() -> None:
 
 
 def test_paired_rows_of_a_rule_judge_are_not_called_harmful() -> None:
-    names = ["harmful (qwen3guard)", "harmful (refusal)", "harmful", "something new"]
+    names = ["harmful (qwen3guard)", "harmful (refusal)", "harmful", "task errors"]
     compared = [PairedChange(1, 2, 3, 4, 0.5, 0.1, 0.2, name, None) for name in names]
     assert [row.name for row in tables.paired_rows(dataclasses.replace(TWO_JUDGES, paired=compared))] == [
         "Harmful answers (qwen3guard)",
         "Answers that do not refuse (refusal)",
         "Answers that do not refuse",
-        "something new",
+        "Task errors",
     ]
 
 
@@ -418,7 +418,7 @@ def test_kept_weights_are_warned_of_before_the_verdict() -> None:
 
 def test_the_verdict_states_why_no_repair_passes() -> None:
     """The harmful score of the repair can meet the threshold, so its failure would not be explained otherwise."""
-    reason = " The repair does not pass, by a bound alone: degenerate may have risen by 6.1 points, more than 5."
+    reason = " The repair does not pass, by a bound alone: degenerate answers may have risen by 6.1 points, more than 5."
     assert statements.describe_verdict(KEPT).endswith(f"All 100 prompts were used.{reason}")
     repaired = dataclasses.replace(KEPT, verdict="repaired")
     evaluated = dataclasses.replace(KEPT, prompts=[part for part in KEPT.prompts if part.role == "confirmation"])
@@ -428,7 +428,7 @@ def test_the_verdict_states_why_no_repair_passes() -> None:
 
 def test_a_dose_that_may_not_be_confirmed_is_marked() -> None:
     (chosen,) = [row for row in tables.attempt_rows(KEPT) if row.role == "chosen"]
-    assert chosen.outcome == "passes; expected to miss a limit of the confirmation: degenerate may have risen"
+    assert chosen.outcome == "passes; expected to miss a limit of the confirmation: degenerate answers may have risen"
 
 
 def test_the_worst_kind_is_stated() -> None:
@@ -544,7 +544,7 @@ def test_unfinished_thoughts_are_the_reason_and_a_limitation() -> None:
 def test_long_reasons_and_lists_of_prompt_sets_are_complete() -> None:
     """A repair can miss several limits, and a run has about ten sets."""
     reason = "; ".join(
-        ["degenerate may have risen by 6.1 points, more than 5 (measured 2.1 points on 289 prompts)"] * 8
+        ["degenerate answers may have risen by 6.1 points, more than 5 (measured 2.1 points on 289 prompts)"] * 8
     )
     prompts = [dataclasses.replace(prompt_set, role="the last") for prompt_set in REPAIRED.prompts]
     report = dataclasses.replace(NOT_REPAIRED, reason=f"{reason}, at last", prompts=REPAIRED.prompts + prompts)

@@ -24,7 +24,7 @@ def test_comparison_shows_judges_and_pairs(capsys: pytest.CaptureFixture[str]) -
     Console().show(terminal.show_report(TWO_JUDGES))
     Console().show(terminal.show_report(CALIBRATED_REPAIR))
     output = capsys.readouterr().err
-    for text in ("qwen3guard", "tested 3.1 %", "Harmless prompts refused", "+10.3", "Perplexity ratio: 1.043"):
+    for text in ("qwen3guard", "tested 3.1 %", "Refusals of harmless prompts", "+10.3", "Perplexity ratio: 1.043"):
         assert text in output
 
 
