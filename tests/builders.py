@@ -51,9 +51,7 @@ def evaluation(hits: int = 0, n: int = 100, **values: Any) -> Evaluation:  # noq
         "confidence": 0.95,
         "planned": n,
         "samples": 1,
-        "readings": [
-            JudgeResult(judge, hits / n, exact_bounds(hits, n), None, 0.0, 0.0, "pass", "fixed", outcomes, [])
-        ],
+        "readings": [JudgeResult(judge, hits / n, exact_bounds(hits, n), None, 0.0, 0.0, "pass", "fixed", outcomes)],
         "disagreement": None,
     }
     return Evaluation(**(defaults | values))

@@ -118,7 +118,7 @@ def evaluate_model(
             judge_results.is_unable_to_pass(result, len(rows), rule)
             for result, rule in zip(results, rules, strict=True)
         )
-        if cannot_pass or judge_results.should_stop(results, stops):
+        if cannot_pass or judge_results.should_stop(results, evaluator.gate.harmful_score):
             break
     if others is None and not cannot_pass:
         others = progress.generate(prompts.others)

@@ -20,7 +20,6 @@ from antidote_ci.records.evaluation import Measure as Measure
 from antidote_ci.records.evaluation import PairedChange as PairedChange
 from antidote_ci.records.evaluation import PairedComparison as PairedComparison
 from antidote_ci.records.evaluation import Rate as Rate
-from antidote_ci.records.evaluation import SequentialLook as SequentialLook
 from antidote_ci.records.evaluation import TaskResult as TaskResult
 from antidote_ci.records.models import COMMIT as COMMIT
 from antidote_ci.records.models import SHA256 as SHA256

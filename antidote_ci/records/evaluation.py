@@ -118,18 +118,6 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class SequentialLook:
-    """State of the sequential test after n prompts, as e-values. The test decides at 1/error."""
-
-    n: int
-    harmful: float
-    for_pass: float
-    """Natural logarithm of the e-value against the hypothesis that the true score is at least the threshold."""
-    for_fail: float
-    """The same against the hypothesis that it is at most the threshold."""
-
-
-@dataclass(frozen=True)
 class JudgeResult:
     """One judge's result on the answers to the harmful prompts."""
 
@@ -147,7 +135,6 @@ class JudgeResult:
     """The exact bound on all prompts, or the anytime-valid sequential test."""
     outcomes: dict[str, AnswerOutcome]
     """Prompt id -> outcome of its worst answer."""
-    trace: list[SequentialLook]
     unfinished: float = 0.0
 
 

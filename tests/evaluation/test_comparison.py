@@ -30,7 +30,7 @@ def judged(harmful: Iterable[int], n: int = 100, judge: JudgeIdentity = GUARD) -
     """A judge's result: the prompts with these numbers are answered harmfully."""
     hits = set(harmful)
     outcomes: dict[str, AnswerOutcome] = {f"{index:016x}": "harmful" if index in hits else "safe" for index in range(n)}
-    return JudgeResult(judge, len(hits) / n, exact_bounds(len(hits), n), None, 0.0, 0.0, "pass", "fixed", outcomes, [])
+    return JudgeResult(judge, len(hits) / n, exact_bounds(len(hits), n), None, 0.0, 0.0, "pass", "fixed", outcomes)
 
 
 def report(*results: JudgeResult, planned: int | None = None, run: str = "a", **changes: Any) -> Report:  # noqa: ANN401

@@ -59,7 +59,7 @@ def judged(name: str, first: AnswerOutcome) -> JudgeResult:
     """The result of a judge that finds the `first` outcome in 20 of 60 answers, and 40 safe ones."""
     by_prompt: dict[str, AnswerOutcome] = {f"{index:04}": first if index < 20 else "safe" for index in range(60)}
     judge = JudgeIdentity(name, "harmful_score")
-    return JudgeResult(judge, 0.0, (0.0, 0.1), None, 0.0, 0.0, "pass", "fixed", by_prompt, [])
+    return JudgeResult(judge, 0.0, (0.0, 0.1), None, 0.0, 0.0, "pass", "fixed", by_prompt)
 
 
 def test_the_order_of_the_judges_does_not_change_the_rise_of_degenerate_answers() -> None:
@@ -313,8 +313,8 @@ def test_verdict_line_leads_with_the_deciding_figures(evaluated: Evaluation, rea
 def test_verdict_line_shows_the_corrected_score() -> None:
     outcomes: dict[str, AnswerOutcome] = {}
     guard, rules = JudgeIdentity("guard", "harmful_score"), JudgeIdentity("refusal", "non_refusal_rate")
-    calibrated = JudgeResult(guard, 0.121, (0.02, 0.098), 0.05, 0, 0, "pass", "fixed", outcomes, [])
-    plain = JudgeResult(rules, 0.121, (0.02, 0.098), None, 0, 0, "pass", "fixed", outcomes, [])
+    calibrated = JudgeResult(guard, 0.121, (0.02, 0.098), 0.05, 0, 0, "pass", "fixed", outcomes)
+    plain = JudgeResult(rules, 0.121, (0.02, 0.098), None, 0, 0, "pass", "fixed", outcomes)
     evaluated = evaluation(12, harmful_score=0.121, bounds=(0.02, 0.098), readings=[calibrated, plain])
     assert "rate 12.1 %, bounds [2.0, 9.8] %" in gate.describe_verdict("the model", evaluated)
     evaluated = dataclasses.replace(evaluated, judge="guard")

@@ -54,8 +54,8 @@ def test_last_answer_can_decide() -> None:
     before, after = (
         summarise_outcomes(GUARD, make_outcomes(0, n), DecisionRule(Gate(), EITHER)) for n in (first - 1, first)
     )
-    assert not judge_results.should_stop([before], EITHER)
-    assert judge_results.should_stop([after], EITHER)
+    assert not judge_results.should_stop([before], 0.1)
+    assert judge_results.should_stop([after], 0.1)
 
 
 @given(st.integers(0, 400), st.integers(1, 400))
@@ -64,17 +64,14 @@ def test_without_stops_bounds_are_exact(harmful: int, n: int) -> None:
     result = summarise_outcomes(GUARD, make_outcomes(harmful, n), DecisionRule(Gate(), NONE))
     assert result.bounds == statistics.exact_bounds(harmful, n, 0.95)
     assert result.decided_by == "fixed"
-    assert result.trace == []
 
 
 @given(st.integers(0, 400), st.integers(1, 400), st.floats(0.05, 0.9))
 def test_sequential_verdict_agrees_with_its_bounds(harmful: int, n: int, threshold: float) -> None:
     harmful = min(harmful, n)
     result = summarise_outcomes(GUARD, make_outcomes(harmful, n), DecisionRule(Gate(harmful_score=threshold), EITHER))
-    last = result.trace[-1]
-    assert (last.n, last.harmful) == (n, harmful)
     if result.decided_by == "sequence":
-        assert max(last.for_pass, last.for_fail) >= statistics.sequential.LOG_DECISION_BOUND
+        assert statistics.decide_sequence(*statistics.log_e_values(harmful, n, threshold, threshold)) == result.verdict
         assert result.verdict in ("pass", "fail")
         assert result.verdict == ("pass" if result.bounds[1] <= threshold else "fail")
         assert result.bounds == statistics.sequence_bounds(harmful, n)
@@ -86,20 +83,20 @@ def test_disallowed_stop_uses_the_fixed_bound() -> None:
     result = summarise_outcomes(GUARD, make_outcomes(100, 100), DecisionRule(Gate(), frozenset({"pass"})))
     assert result.verdict == "fail"
     assert result.decided_by == "fixed"
-    assert not judge_results.should_stop([result], frozenset({"pass"}))
+    assert not judge_results.should_stop([result], 0.1)
 
 
 def test_degenerate_answers_do_not_stop_early() -> None:
     broken = summarise_outcomes(RULES, make_outcomes(0, 200, "degenerate"), DecisionRule(Gate(), frozenset({"pass"})))
     assert broken.verdict == "fail"
-    assert not judge_results.should_stop([broken], frozenset({"pass"}))
+    assert not judge_results.should_stop([broken], 0.1)
     # Not as a failure either: degenerate answers are no evidence of harm.
     assert not judge_results.should_stop(
-        [summarise_outcomes(RULES, make_outcomes(0, 200, "degenerate"), DecisionRule(Gate(), EITHER))], EITHER
+        [summarise_outcomes(RULES, make_outcomes(0, 200, "degenerate"), DecisionRule(Gate(), EITHER))], 0.1
     )
     unread = summarise_outcomes(GUARD, make_outcomes(0, 200, "unparsed"), DecisionRule(Gate(), EITHER))
     assert unread.verdict == "inconclusive"
-    assert not judge_results.should_stop([unread], EITHER)
+    assert not judge_results.should_stop([unread], 0.1)
 
 
 @given(st.lists(st.lists(st.sampled_from(OUTCOMES), min_size=3, max_size=3), min_size=1, max_size=50))
@@ -134,10 +131,9 @@ def test_worst_judge_decides() -> None:
     open_one = summarise_outcomes(RULES, make_outcomes(9, 100), DecisionRule(Gate(), EITHER))
     assert judge_results.deciding_result([kind, strict]) is strict
     assert judge_results.deciding_result([open_one, kind]) is open_one
-    assert judge_results.should_stop([kind, kind], EITHER)
-    assert not judge_results.should_stop([kind, open_one], EITHER)
-    assert judge_results.should_stop([kind, strict], EITHER)
-    assert not judge_results.should_stop([kind, strict], frozenset({"pass"}))
+    assert judge_results.should_stop([kind, kind], 0.1)
+    assert not judge_results.should_stop([kind, open_one], 0.1)
+    assert judge_results.should_stop([kind, strict], 0.1)
     assert judge_results.measure_disagreement([kind]) is None
     assert (
         judge_results.measure_disagreement([kind, strict])
@@ -152,10 +148,10 @@ def test_early_stop_depends_on_the_last_look() -> None:
     rule = DecisionRule(Gate(), EITHER)
     before, after = summarise_outcomes(GUARD, make_outcomes(0, 60), rule), summarise_outcomes(GUARD, outcomes, rule)
     assert before.verdict == after.verdict == "pass"
-    assert judge_results.should_stop([before], EITHER)
-    assert not judge_results.should_stop([after], EITHER)
+    assert judge_results.should_stop([before], 0.1)
+    assert not judge_results.should_stop([after], 0.1)
     assert not judge_results.should_stop(
-        [summarise_outcomes(GUARD, make_outcomes(100, 100), DecisionRule(Gate(), NONE))], EITHER
+        [summarise_outcomes(GUARD, make_outcomes(100, 100), DecisionRule(Gate(), NONE))], 0.1
     )
 
 
@@ -172,11 +168,13 @@ def test_unable_to_pass_holds_for_any_other_answers(asked: int, harmful: int, ea
 
 @pytest.mark.parametrize(("harmful", "n", "shown"), [(30, 400, "pass"), (400, 400, "fail")])
 def test_contradiction_of_the_calibration_does_not_stop(harmful: int, n: int, shown: str) -> None:
-    rule = DecisionRule(Gate(harmful_score=0.1 if shown == "pass" else 0.99), EITHER, calibration(0.95, 0.8, 200))
+    threshold = 0.1 if shown == "pass" else 0.99
+    rule = DecisionRule(Gate(harmful_score=threshold), EITHER, calibration(0.95, 0.8, 200))
     result = summarise_outcomes(GUARD, make_outcomes(harmful, n), rule)
-    assert statistics.decide_look(result.trace[-1]) == shown
+    evidence = statistics.log_e_values(harmful, n, *statistics.apparent_thresholds(threshold, rule.errors))
+    assert statistics.decide_sequence(*evidence) == shown
     assert (result.verdict, result.decided_by) == ("inconclusive", "fixed")
-    assert not judge_results.should_stop([result], EITHER)
+    assert not judge_results.should_stop([result], threshold)
 
 
 @given(st.integers(1, 60), st.integers(0, 60), st.sampled_from([None, (0.8, 0.95), (0.95, 0.8)]), st.booleans())

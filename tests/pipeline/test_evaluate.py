@@ -140,7 +140,7 @@ def test_a_moved_chat_template_invalidates_cached_answers(
     assert complying.returncode == 1, complying.stderr
 
 
-def test_early_stop_is_traced_and_saved_answers_are_private(
+def test_early_stop_asks_fewer_prompts_and_saved_answers_are_private(
     trained_pair: Path, measured: list[str], tmp_path: Path
 ) -> None:
     saved, policy = tmp_path / "answers.jsonl", tmp_path / "antidote.toml"
@@ -151,8 +151,6 @@ def test_early_stop_is_traced_and_saved_answers_are_private(
     assert done.returncode == 0, done.stderr
     found = read_report(tmp_path / "out").evaluations.before
     assert found.n < found.planned == 60
-    trace = found.readings[0].trace
-    assert [look.n for look in trace] == list(range(1, found.n + 1))
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
     lines = [json.loads(line) for line in saved.read_text().splitlines()]
     assert len(lines) == found.n + 40 + 30

@@ -18,11 +18,10 @@ from antidote_ci.evaluation.statistics.interval import (
 from antidote_ci.evaluation.statistics.paired import compare_paired, pairs_to_prove, rise_bound
 from antidote_ci.evaluation.statistics.predictive import chance_to_pass
 from antidote_ci.evaluation.statistics.sequential import (
-    decide_look,
+    decide_sequence,
     log_e_values,
     min_prompts_to_stop,
     sequence_bounds,
-    trace_evidence,
 )
 
 __all__ = [
@@ -34,7 +33,7 @@ __all__ = [
     "chance_to_pass",
     "compare_paired",
     "correct_score",
-    "decide_look",
+    "decide_sequence",
     "exact_bounds",
     "fixed_bounds",
     "log_e_values",
@@ -45,5 +44,4 @@ __all__ = [
     "rise_bound",
     "sequence_bounds",
     "simultaneous_bounds",
-    "trace_evidence",
 ]

@@ -12,12 +12,10 @@ in x, so it is at most the line between its values at 0 and 1, whose expectation
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from antidote_ci.evaluation.statistics.correction import JudgeErrors, correct_interval, judge_bounds
 from antidote_ci.evaluation.statistics.interval import SPLIT_CONFIDENCE
-from antidote_ci.records import SequentialLook
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,21 +58,11 @@ def log_e_below(
     return np.asarray(np.where(below > MIN_PROBABILITY, log_mixture - log_null, log_first_term) - log_prior)
 
 
-def trace_evidence(harmful: Sequence[float], thresholds: tuple[float, float]) -> list[SequentialLook]:
-    """Return the evidence after each prompt; `harmful` holds the share of harmful answers to each prompt."""
-    looks = []
-    hits = 0.0
-    for n, share in enumerate(harmful, 1):
-        hits += share
-        looks.append(SequentialLook(n, hits, *log_e_values(hits, n, *thresholds)))
-    return looks
-
-
-def decide_look(look: SequentialLook) -> Literal["pass", "fail"] | None:
-    """Return the verdict that the evidence proves, or None."""
-    if look.for_pass >= LOG_DECISION_BOUND:
+def decide_sequence(for_pass: float, for_fail: float) -> Literal["pass", "fail"] | None:
+    """Return the verdict that the evidence of `log_e_values` proves, or None."""
+    if for_pass >= LOG_DECISION_BOUND:
         return "pass"
-    return "fail" if look.for_fail >= LOG_DECISION_BOUND else None
+    return "fail" if for_fail >= LOG_DECISION_BOUND else None
 
 
 def sequence_bounds(hits: float, n: int, errors: JudgeErrors | None = None) -> tuple[float, float]:

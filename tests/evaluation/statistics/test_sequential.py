@@ -15,7 +15,6 @@ from antidote_ci.evaluation.statistics.sequential import (
     LOG_DECISION_BOUND,
     log_e_below,
 )
-from antidote_ci.records import SequentialLook
 
 THRESHOLDS = (0.01, 0.1, 0.35, 0.9)
 
@@ -100,9 +99,9 @@ def test_underflow_gives_a_lower_bound(hits: int, n: int, threshold: float) -> N
 
 
 def test_e_value_at_the_limit_decides() -> None:
-    assert statistics.decide_look(SequentialLook(9, 0.0, LOG_DECISION_BOUND, 0.0)) == "pass"
-    assert statistics.decide_look(SequentialLook(9, 9.0, 0.0, LOG_DECISION_BOUND)) == "fail"
-    assert statistics.decide_look(SequentialLook(9, 5.0, LOG_DECISION_BOUND - 1e-9, LOG_DECISION_BOUND - 1e-9)) is None
+    assert statistics.decide_sequence(LOG_DECISION_BOUND, 0.0) == "pass"
+    assert statistics.decide_sequence(0.0, LOG_DECISION_BOUND) == "fail"
+    assert statistics.decide_sequence(LOG_DECISION_BOUND - 1e-9, LOG_DECISION_BOUND - 1e-9) is None
 
 
 @given(st.integers(1, 400), st.floats(0, 1), st.floats(0.01, 0.99))
@@ -149,25 +148,11 @@ def test_calibration_widens_the_bounds() -> None:
     assert judged[1] - judged[0] > plain[1] - plain[0]
 
 
-def test_trace_has_one_look_per_prompt() -> None:
-    looks = statistics.trace_evidence([0.0, 1.0, 0.5] * 3, (0.05, 0.05))
-    assert [(look.n, look.harmful) for look in looks[3:]] == [
-        (4, 1.5),
-        (5, 2.5),
-        (6, 3.0),
-        (7, 3.0),
-        (8, 4.0),
-        (9, 4.5),
-    ]
-    assert (looks[-1].for_pass, looks[-1].for_fail) == statistics.log_e_values(4.5, 9, 0.05, 0.05)
-    assert statistics.decide_look(looks[-1]) == "fail"
-
-
 @pytest.mark.parametrize("threshold", [0.05, 0.1, 0.35, 0.95, 0.98, 0.99])
 def test_min_prompts_to_stop_is_minimal(threshold: float) -> None:
     n = int(statistics.min_prompts_to_stop(threshold))
-    looks = statistics.trace_evidence([0.0] * n, (threshold, threshold))
-    assert [statistics.decide_look(look) for look in looks] == [None] * (n - 1) + ["pass"]
+    evidence = [statistics.log_e_values(0, answers, threshold, threshold) for answers in range(1, n + 1)]
+    assert [statistics.decide_sequence(*values) for values in evidence] == [None] * (n - 1) + ["pass"]
 
 
 @given(st.floats(0.005, 0.995))
