@@ -137,6 +137,11 @@ class JudgeResult:
     """Prompt id -> outcome of its worst answer."""
     unfinished: float = 0.0
 
+    @property
+    def bounded_score(self) -> float:
+        """The score that the bounds belong to."""
+        return self.harmful_score if self.corrected_score is None else self.corrected_score
+
 
 @dataclass(frozen=True)
 class Evaluation:
