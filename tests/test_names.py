@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.hub.pull import require_one_meaning, resolve_revision
+from antidote_ci.hub.pull import refuse_ambiguous_name, resolve_revision
 from antidote_ci.paths import find_folder, is_path, write_as_path
 from antidote_ci.pipeline import model_names, resolve
 from loopback_hub import LoopbackHub
@@ -250,7 +250,7 @@ def test_files_of_prompts_need_no_path(here: Path) -> None:
 def test_forms_of_paths(here: Path) -> None:
     for path in (".", "..", "./", "./a", "../a", "/a", "~", "~/a", "~user/a", ".//a"):
         assert is_path(path), path
-        require_one_meaning(path)
+        refuse_ambiguous_name(path)
     for name in ("", ".a", "...", "..a", "a/./b", "a/../b", "a", "a/b", "-", "C:/a", "a~"):
         assert not is_path(name), name
     assert write_as_path(Path("a/b")) == "./a/b"

@@ -16,7 +16,7 @@ from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub import cache
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import fetch_commit_message, fetch_model_info, parse_answer
-from antidote_ci.hub.remote import NAME, SHA256_DIGITS, RemoteFile, parse_commit, parse_file
+from antidote_ci.hub.remote import REPOSITORY_NAME, SHA256_DIGITS, RemoteFile, parse_commit, parse_file
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -164,7 +164,7 @@ def read_small_file(client: "HfApi", repository: str, tree: CommitTree, path: st
     return cache.fetch_file(client, repository, tree.revision, file).read_bytes()
 
 
-def list_heads(access: HubAccess, name: str) -> dict[str, str]:
+def list_main_heads(access: HubAccess, name: str) -> dict[str, str]:
     """The heads of main of the model ORG/NAME, or of all models of an account for ORG/*: current name -> commit id.
 
     Empty repositories are left out.
@@ -175,7 +175,7 @@ def list_heads(access: HubAccess, name: str) -> dict[str, str]:
         models = client.list_models(author=owner, expand=["sha"]) if rest == "*" else [fetch_model_info(client, name)]
         with parse_answer():
             heads = {model.id: parse_commit(name, model.sha) for model in models if model.sha is not None}
-            if not all(map(NAME.fullmatch, heads)):
+            if not all(map(REPOSITORY_NAME.fullmatch, heads)):
                 raise ValueError("a name")
         return heads
 

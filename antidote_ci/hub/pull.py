@@ -14,7 +14,7 @@ from antidote_ci.hub import cache
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import fetch_model_info
 from antidote_ci.hub.remote import (
-    NAME,
+    REPOSITORY_NAME,
     RemoteFile,
     RemoteRepository,
     count_remote_bytes,
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 PARALLEL_DOWNLOADS = 8
 
 
-def require_one_meaning(model: str, declared_by: str | None = None) -> None:
+def refuse_ambiguous_name(model: str, declared_by: str | None = None) -> None:
     """Raise ConfigurationError for a name that is not one of the Hub, or that a local folder has, too.
 
     Otherwise anyone who can add a folder to the working directory chooses what a name means. A path is accepted.
     `declared_by`: the file of a local model that names `model`; None for a name that the user wrote.
     """
-    if is_path(model) or (NAME.fullmatch(model) and not is_folder(model)):
+    if is_path(model) or (REPOSITORY_NAME.fullmatch(model) and not is_folder(model)):
         return
     if not is_folder(model):
         raise _name_error(model, declared_by)
     option = "--reference " if declared_by else ""
     hint = f"write {option}./{model:.200} for the folder"
-    if not NAME.fullmatch(model):
+    if not REPOSITORY_NAME.fullmatch(model):
         raise _name_error(model, declared_by, hint)
     raise ConfigurationError(
         f"{model!r:.200} is ambiguous: it is a name on the Hub, and a local folder has this name",
@@ -71,7 +71,7 @@ def resolve_revision(identifier: str, revision: str | None, access: HubAccess) -
     asked, UnsafeCheckpoint when all weights are pickled or the Hub's scanners call a file unsafe, ConfigurationError
     when there are no weights or the name is invalid.
     """
-    if not NAME.fullmatch(identifier):
+    if not REPOSITORY_NAME.fullmatch(identifier):
         raise _name_error(identifier)
     remote = access.request(identifier, lambda client: _resolve_once(client, identifier, revision))
     require_safetensors(remote)

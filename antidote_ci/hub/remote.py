@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PART = r"\w(?:[\w.-]{0,94}\w)?"
-NAME = re.compile(rf"(?!.*(?:--|\.\.)){_PART}(?:/{_PART})?(?<!\.git)", re.ASCII)
+REPOSITORY_NAME = re.compile(rf"(?!.*(?:--|\.\.)){_PART}(?:/{_PART})?(?<!\.git)", re.ASCII)
 """Names of repositories as the Hub allows them. They cannot leave a folder, and are safe in a shell or a log. Old
 repositories have no organisation: `gpt2`."""
 MAX_FILES = 2_000
@@ -201,7 +201,7 @@ def _leaves_folder(path: str) -> bool:
 
 
 def _parse_info(identifier: str, info: "ModelInfo") -> RepositoryInfo:
-    if not isinstance(info.id, str) or not NAME.fullmatch(info.id):
+    if not isinstance(info.id, str) or not REPOSITORY_NAME.fullmatch(info.id):
         raise _invalid_answer_error(identifier, "it names no repository")
     total = info.safetensors.total if info.safetensors else None
     dtypes = info.safetensors.parameters if info.safetensors else None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError
 
-VARIABLE = "ANTIDOTE_JOB_LUGGAGE"
+VARIABLE = "ANTIDOTE_JOB_FILES"
 MAX_PACKED = 96 * 1024
 """Bytes of the variable. Linux allows 128 KiB including the name: https://man7.org/linux/man-pages/man2/execve.2.html"""
 MAX_UNPACKED = 64_000_000

@@ -44,7 +44,7 @@ def list_models(
     models: list[tuple[str, str | None]]
     for name in names:
         if _is_account(name):
-            models = [(model, None) for model in sorted(commits.list_heads(resolve.pull_access(), name))]
+            models = [(model, None) for model in sorted(commits.list_main_heads(resolve.pull_access(), name))]
         else:
             models = [model_names.parse_model_name(name)]
         for model, named in models:

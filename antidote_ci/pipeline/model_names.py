@@ -8,7 +8,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.hub import pull
 from antidote_ci.hub.client import read_endpoint
-from antidote_ci.hub.remote import NAME
+from antidote_ci.hub.remote import REPOSITORY_NAME
 from antidote_ci.paths import is_folder, is_path
 from antidote_ci.policy import RunConfig, override_section
 
@@ -68,7 +68,7 @@ def parse_model_name(text: str) -> tuple[str, str | None]:
         return _require_model(text, name.removeprefix("models/").rstrip("/"), unquote(revision) if at else None)
     if (page := _hub_page(text)) is None:
         name, _, revision = text.partition("@")
-        return (name, revision) if NAME.fullmatch(name) and REVISION.fullmatch(revision) else (text, None)
+        return (name, revision) if REPOSITORY_NAME.fullmatch(name) and REVISION.fullmatch(revision) else (text, None)
     parts = page.split("/", 2)
     if len(parts) < 3:
         return _require_model(text, page, None)
@@ -79,7 +79,7 @@ def parse_model_name(text: str) -> tuple[str, str | None]:
 def _hub_page(text: str) -> str | None:
     """The path of an address on the Hub, without outer slashes; None for any other text."""
     # Without a scheme, `hf.co/name` may be a name on the Hub.
-    if NAME.fullmatch(text):
+    if REPOSITORY_NAME.fullmatch(text):
         return None
     endpoint, prefixes = urlsplit(read_endpoint()), dict.fromkeys(HUB_HOSTS, "")
     prefixes[_host_of(endpoint.netloc)] = endpoint.path
@@ -102,7 +102,7 @@ def _host_of(netloc: str) -> str:
 
 def _require_model(text: str, name: str, revision: str | None) -> tuple[str, str | None]:
     """Name and revision from an address. Raises ConfigurationError unless both are valid."""
-    if not NAME.fullmatch(name) or (revision is not None and not REVISION.fullmatch(revision)):
+    if not REPOSITORY_NAME.fullmatch(name) or (revision is not None and not REVISION.fullmatch(revision)):
         raise ConfigurationError(
             f"{redact_address(text):.200} is not the address of a model",
             cause="it has the form https://huggingface.co/ORG/MODEL, with /tree/REVISION where one is meant",
@@ -114,9 +114,9 @@ def _require_model(text: str, name: str, revision: str | None) -> tuple[str, str
 def require_clear_names(config: RunConfig) -> None:
     """Raise ConfigurationError if the name of the model or of the reference is invalid, or could mean two models."""
     if not is_server_address(config.model):
-        pull.require_one_meaning(config.model)
+        pull.refuse_ambiguous_name(config.model)
     if config.policy.repair.reference is not None:
-        pull.require_one_meaning(parse_model_name(config.policy.repair.reference)[0])
+        pull.refuse_ambiguous_name(parse_model_name(config.policy.repair.reference)[0])
 
 
 def is_server_address(model: str) -> bool:

@@ -15,7 +15,7 @@ from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint, add_hint
 from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.access import HubAccess, read_access
-from antidote_ci.hub.remote import NAME, RepositoryInfo
+from antidote_ci.hub.remote import REPOSITORY_NAME, RepositoryInfo
 from antidote_ci.paths import find_folder, is_path
 from antidote_ci.pipeline import model_names
 from antidote_ci.policy import RunConfig
@@ -197,7 +197,7 @@ def _declared_reference(model: Checkpoint, name: str, revision: str | None, foun
     if model.source.revision is not None:
         require_repository_name(model.source.id, name, found_by)
     else:
-        pull.require_one_meaning(name, found_by)
+        pull.refuse_ambiguous_name(name, found_by)
         if is_path(name):
             return _resolve_name(name, found_by)
     require_card_agrees(model.source.id, model.layout.folder, name)
@@ -225,7 +225,7 @@ def to_model(model: Checkpoint, base: Checkpoint | None) -> Model:
 
 def require_repository_name(model: str, base: str, found_by: str) -> None:
     """Raise UnsafeCheckpoint unless the base that a Hub repository names is a Hub repository."""
-    if is_path(base) or not NAME.fullmatch(base):
+    if is_path(base) or not REPOSITORY_NAME.fullmatch(base):
         raise UnsafeCheckpoint(
             f"the {found_by} of {model} names a base that is not a Hub repository: {base!r:.200}",
             cause="it was saved with a local path, or it tries to make this machine open other files",

@@ -59,7 +59,7 @@ def verify_result(
     result, revision = model_names.parse_revision(result, revision)
     for name in (result, source, reference):
         if name is not None:
-            pull.require_one_meaning(model_names.parse_model_name(name)[0])
+            pull.refuse_ambiguous_name(model_names.parse_model_name(name)[0])
     with console.step("pull the result"):
         location = _locate_result(result, revision, console.report)
     manifest = load_manifest(location.folder, _full_name(location.id, location.revision))

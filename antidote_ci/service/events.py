@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.hub.remote import NAME
+from antidote_ci.hub.remote import REPOSITORY_NAME
 from antidote_ci.records import COMMIT
 from antidote_ci.service.records import IgnoredEvent, RefUpdate, RunRequest, WebhookEvent
 
@@ -48,7 +48,7 @@ def parse_event(body: bytes) -> WebhookEvent:
     return WebhookEvent(
         scope=scope,
         kind=_require_text(repository.get("type"), WORD, "repo.type"),
-        repository=_require_text(repository.get("name"), NAME, "repo.name"),
+        repository=_require_text(repository.get("name"), REPOSITORY_NAME, "repo.name"),
         updates=updates,
     )
 
@@ -85,7 +85,7 @@ def parse_allow_list(names: Iterable[str]) -> tuple[str, ...]:
     allowed = tuple(dict.fromkeys(name for text in names for name in SEPARATORS.split(text) if name))
     for name in allowed:
         owner, separator, rest = name.partition("/")
-        if not (separator and NAME.fullmatch(owner) and (rest == "*" or NAME.fullmatch(name))):
+        if not (separator and REPOSITORY_NAME.fullmatch(owner) and (rest == "*" or REPOSITORY_NAME.fullmatch(name))):
             raise ConfigurationError(
                 f"{name!r} is not a repository name", hint="use --repository ORG/NAME, or ORG/* for all of them"
             )

@@ -30,7 +30,7 @@ def read_heads(allowed: Sequence[str], policy: str) -> Iterator[RunRequest]:
     access = read_access(os.environ)
     for name in allowed:
         try:
-            heads = commits.list_heads(access, name)
+            heads = commits.list_main_heads(access, name)
         except AntidoteError as error:
             if isinstance(error, InfrastructureError) and error.passing:
                 raise

@@ -270,7 +270,7 @@ MODEL = {"id": IT, "sha": "a" * 40, "siblings": [{"rfilename": "a", "size": 1, "
 STRANGE: list[object] = [None, 7, ["x"], {"a": 1}, "\x1b[2J\n::error::x", float("nan"), -1]
 ANSWERS: dict[str, tuple[object, Callable[[HubAccess], object]]] = {
     "account": (ACCOUNT, lambda access: read_account(access, IT)),
-    "heads": ([{"id": IT, "sha": "a" * 40}], lambda access: commits.list_heads(access, "org/*")),
+    "heads": ([{"id": IT, "sha": "a" * 40}], lambda access: commits.list_main_heads(access, "org/*")),
     "tree": (MODEL, lambda access: access.request(IT, lambda api: commits.read_tree(api, IT, "main"))),
     "hardware": ([HARDWARE], jobs_api.list_hardware),
     "job": (

@@ -159,7 +159,7 @@ def test_job_gets_only_its_secrets(
     fake_image("names")
     failed(config)
     output = capsys.readouterr().err
-    assert "ANTIDOTE_JOB_LUGGAGE ANTIDOTE_JOB_TOKEN HF_ENDPOINT HF_HUB_DISABLE_XET HF_TOKEN\n" in output
+    assert "ANTIDOTE_JOB_FILES ANTIDOTE_JOB_TOKEN HF_ENDPOINT HF_HUB_DISABLE_XET HF_TOKEN\n" in output
     for token in TOKENS.values():
         assert token not in output
         assert token not in str(job_of(hub))
