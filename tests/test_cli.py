@@ -22,7 +22,7 @@ from tests.command_line import FinishedCommand, run_command
 
 
 def cli(*arguments: str, **environment: str) -> FinishedCommand:
-    own = {"COLUMNS": "200", "TERM": "dumb", "HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0"}
+    own = {"COLUMNS": "200", "TERM": "dumb", "HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_RETRY_SECONDS": "0"}
     return run_command(*arguments, **own | environment)
 
 
@@ -167,7 +167,11 @@ def test_a_dry_run_of_several_models_is_one_document(tiny_llama: Path, tmp_path:
 
 def test_what_cannot_be_downloaded_names_the_option_that_replaces_it(trained_pair: Path, tmp_path: Path) -> None:
     options = ["--judge=refusal", f"--out={tmp_path / 'out'}"]
-    offline = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0", "HF_HOME": str(tmp_path / "home")}
+    offline = {
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "ANTIDOTE_HUB_RETRY_SECONDS": "0",
+        "HF_HOME": str(tmp_path / "home"),
+    }
     done = run_command("evaluate", str(trained_pair / "merged"), *options, **offline)
     assert "or replace jailbreakbench with a local file: --prompts, --benign and --task take one" in done.stderr
     options = [f"--prompts={trained_pair / 'evaluation.jsonl'}", f"--out={tmp_path / 'out'}"]
@@ -212,7 +216,7 @@ def test_too_few_rows_to_compare_are_refused(
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_repeated_signals_end_a_command_once(number: signal.Signals, code: int) -> None:
     """Exit code 1 would be a verdict about the model."""
-    away = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "60"}
+    away = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_RETRY_SECONDS": "60"}
     command = [sys.executable, "-m", "antidote_ci", "evaluate", "a/b", "--judge=refusal", "--prompts=embedded"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=away) as process:
         said = ""
@@ -343,7 +347,7 @@ def hung_up() -> int:
 
 def exit_code_with_broken_stderr(command: list[str], opened: Callable[[], int] | None, mark: str = "") -> int:
     """The exit code of a command with the stderr that `opened` returns, or with a closed stderr for None."""
-    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0", "TERM": "xterm"}
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_RETRY_SECONDS": "0", "TERM": "xterm"}
     environment |= {"ANTIDOTE_STEP_MARK": mark} if mark else {}
     if opened is None:
         command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]

@@ -111,7 +111,7 @@ def test_a_server_that_is_not_a_hub_fails(no_hub: str, tmp_path: Path) -> None:
 
 
 def test_an_unreachable_hub_is_not_retried_and_every_failure_has_advice(tmp_path: Path) -> None:
-    done = doctor(tmp_path, HF_ENDPOINT="http://127.0.0.1:9", ANTIDOTE_HUB_PATIENCE="600")
+    done = doctor(tmp_path, HF_ENDPOINT="http://127.0.0.1:9", ANTIDOTE_HUB_RETRY_SECONDS="600")
     assert done.returncode == 3
     assert [name for name, mark in marks(done).items() if mark == "LACKS"] == ["Hub"]
     lines = done.stdout.splitlines()

@@ -37,7 +37,7 @@ def cli(command: str, *arguments: str, **environment: str) -> FinishedCommand:
     """Run a command with small sets of prompts, and without a Hub that answers."""
     named = {argument.partition("=")[0] for argument in arguments}
     options = [option for option in SETS.get(command, ()) if option.partition("=")[0] not in named]
-    own = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0", "COLUMNS": "300", "HF_TOKEN": ""}
+    own = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_RETRY_SECONDS": "0", "COLUMNS": "300", "HF_TOKEN": ""}
     own |= {"HF_JOBS_TOKEN": "hf_x", "ANTIDOTE_IMAGE": "image"}
     return run_command(*COMMANDS.get(command, [command]), *options, *arguments, **own | environment)
 

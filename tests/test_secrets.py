@@ -150,7 +150,7 @@ def cases(status: int, address: str, root: Path) -> list[Case]:
         "run": (["run", f"org/s{status}", *repaired], {}),
         "no token": (["run", f"org/s{status}", *repaired], dict.fromkeys(SECRETS, "")),
         "download": (["evaluate", f"org/d{status}", *measured], {}),
-        "retried": (["evaluate", f"org/s{status}", *measured], {"ANTIDOTE_HUB_PATIENCE": "0.3"}),
+        "retried": (["evaluate", f"org/s{status}", *measured], {"ANTIDOTE_HUB_RETRY_SECONDS": "0.3"}),
         "pull-request": (["run", f"org/w{status}", *repaired, "--publish=pull-request"], {}),
         "branch": (["run", f"org/w{status}", *repaired, "--publish=branch", "--publish-to=mended"], {}),
         "repo": (["run", f"org/w{status}", *repaired, "--publish=repo", "--publish-to=me/mended"], {}),
@@ -180,7 +180,7 @@ def environment(root: Path, endpoint: str) -> dict[str, str]:
         (root / folder).mkdir(exist_ok=True)
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH") if name in os.environ}
     places = {name: str(root / folder) for name, folder in folders.items()}
-    settings = {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "ANTIDOTE_HUB_PATIENCE": "0", "COLUMNS": "200"}
+    settings = {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "ANTIDOTE_HUB_RETRY_SECONDS": "0", "COLUMNS": "200"}
     return {**kept, **places, **settings, **SECRETS, "PYTHONPATH": str(Path(__file__).parents[1])}
 
 

@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 
 RESOURCE_VARIABLE = "HF_OIDC_RESOURCE"
 """The repository or account for which a workflow's identity is exchanged for a token."""
-RETRY_VARIABLE = "ANTIDOTE_HUB_PATIENCE"
+RETRY_VARIABLE = "ANTIDOTE_HUB_RETRY_SECONDS"
 """The retry budget in seconds."""
 FORBIDDEN = 403
 WORKFLOW = "[OIDC]"

@@ -60,7 +60,7 @@ COMMON = {"policy": "check/policy.toml", "hf-token": TOKEN}
 REFERENCE = {"command": "evaluate", "model": "./models/reference", **COMMON}
 ADAPTER = {"model": "./models/finetune", "reference": "./models/reference", "publish": "none", **COMMON}
 """Resumes the run that SIGTERM interrupted."""
-NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "1"}
+NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_RETRY_SECONDS": "1"}
 
 CASES = (
     Case("pass", REFERENCE, 0, "pass"),

@@ -19,7 +19,7 @@ def act(folder: Path, **given: str) -> tuple[int, Runner, dict[str, str], str]:
         "PYTHONPATH": str(ROOT),
         "HOME": str(folder),
         "HF_ENDPOINT": "http://127.0.0.1:1",
-        "ANTIDOTE_HUB_PATIENCE": "1",
+        "ANTIDOTE_HUB_RETRY_SECONDS": "1",
         "ANTIDOTE_CACHE": str(folder / "cache"),
         "GITHUB_ACTIONS": "true",
         "GITHUB_OUTPUT": str(folder / "output"),

@@ -60,7 +60,7 @@ with LoopbackHub(model.parent / "hub") as hub:
 
 def test_sigterm_ends_the_demo_and_its_run(tmp_path: Path) -> None:
     """One SIGTERM or several. The run inherits the demo's stderr, so `communicate` returns after both have ended."""
-    environment = os.environ | {"ANTIDOTE_HUB_PATIENCE": "60"}
+    environment = os.environ | {"ANTIDOTE_HUB_RETRY_SECONDS": "60"}
     with ExitStack() as stack:
         demos = {}
         for count in (1, 2):

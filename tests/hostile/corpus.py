@@ -98,7 +98,7 @@ class Stage:
         own = {
             "HF_HOME": str(self.folder / "huggingface"),
             "ANTIDOTE_CACHE": str(self.folder / "cache"),
-            "ANTIDOTE_HUB_PATIENCE": "5",
+            "ANTIDOTE_HUB_RETRY_SECONDS": "5",
             "TMPDIR": str(self.folder / "tmp"),
             "PYTHONDONTWRITEBYTECODE": "1",
         }

@@ -27,7 +27,7 @@ from tests.hub.hub_samples import Clock, full_text
 
 IDENTITY = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJyZXBvOm9yZy9tb2RlbCJ9.c2lnbmF0dXJl"
 RESOURCE = "org/model"
-AT_ONCE = {"ANTIDOTE_HUB_PATIENCE": "0"}
+AT_ONCE = {"ANTIDOTE_HUB_RETRY_SECONDS": "0"}
 
 
 def test_reading_and_publishing_use_separate_tokens() -> None:
@@ -67,7 +67,7 @@ def test_invalid_characters_in_a_token_are_refused(token: str) -> None:
     ("text", "budgets"), [("", (600, 60)), ("0", (0.0, 0.0)), (" 90 ", (90.0, 90.0)), ("1.5", (1.5, 1.5))]
 )
 def test_retry_budget_is_read_from_the_environment(text: str, budgets: tuple[float, float]) -> None:
-    policy = read_access({"ANTIDOTE_HUB_PATIENCE": text}).retry_policy
+    policy = read_access({"ANTIDOTE_HUB_RETRY_SECONDS": text}).retry_policy
     assert (policy.seconds, policy.first_contact_seconds) == budgets
 
 
@@ -87,7 +87,7 @@ def test_retry_budget_is_shorter_until_the_hub_has_answered(monkeypatch: pytest.
 @pytest.mark.parametrize("text", ["-1", "soon", "inf", "nan", "1e999"])
 def test_invalid_retry_budget_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="not a number of seconds"):
-        read_access({"ANTIDOTE_HUB_PATIENCE": text})
+        read_access({"ANTIDOTE_HUB_RETRY_SECONDS": text})
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ HoldImage = Callable[..., None]
 def environment(tmp_path: Path) -> dict[str, str]:
     """Environment variables of a command, without the address of the Hub."""
     image = {"ANTIDOTE_IMAGE": "ghcr.io/org/antidote-ci:1"}
-    return TOKENS | image | {"HF_HOME": str(tmp_path / "home"), "ANTIDOTE_HUB_PATIENCE": "5"}
+    return TOKENS | image | {"HF_HOME": str(tmp_path / "home"), "ANTIDOTE_HUB_RETRY_SECONDS": "5"}
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_command_does_not_know_the_token() -> None:
 
 def test_signal_is_forwarded_to_the_command(tmp_path: Path) -> None:
     """A command that waits for an unreachable Hub ends after SIGTERM, and its result is sent."""
-    away = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "60", "HOME": str(tmp_path)}
+    away = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_RETRY_SECONDS": "60", "HOME": str(tmp_path)}
     packed = job_spec.pack_policy(override_section(Policy(), "evaluation", prompts="embedded", judge="refusal"))
     variables = {TOKEN_VARIABLE: TOKEN, input_bundle.VARIABLE: packed, **away}
     lines = []

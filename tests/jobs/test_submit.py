@@ -334,7 +334,7 @@ def test_lost_answer_starts_no_second_job(
 def test_job_whose_start_is_not_confirmed_is_mentioned(
     hub: LoopbackHub, config: RunConfig, fake_image: HoldImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ANTIDOTE_HUB_PATIENCE", "0")
+    monkeypatch.setenv("ANTIDOTE_HUB_RETRY_SECONDS", "0")
     hub.faults = LostAnswer(0, 1.0)
     fake_image("sleep")
     error = failed(config)

@@ -158,7 +158,12 @@ def test_early_stop_asks_fewer_prompts_and_saved_answers_are_private(
     assert REFUSAL not in written + done.stdout + done.stderr
     assert ElementTree.parse(junit).getroot().attrib.items() >= {"failures": "0", "errors": "0"}.items()  # noqa: S314
     unreachable = run_command(
-        "evaluate", "a/b", *measured, f"--junit={junit}", HF_ENDPOINT="http://127.0.0.1:9", ANTIDOTE_HUB_PATIENCE="0"
+        "evaluate",
+        "a/b",
+        *measured,
+        f"--junit={junit}",
+        HF_ENDPOINT="http://127.0.0.1:9",
+        ANTIDOTE_HUB_RETRY_SECONDS="0",
     )
     assert unreachable.returncode == 3, unreachable.stderr
     assert not junit.exists()  # the results of the earlier run

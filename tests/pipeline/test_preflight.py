@@ -63,7 +63,7 @@ def cli(command: str, *arguments: str, **environment: str) -> FinishedCommand:
     if HARMFUL in arguments and command != "evaluate":
         options.append("--realignment=embedded")
     model = [] if any(argument.startswith("org/") for argument in arguments) else ["org/model"]
-    own = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0", "HF_TOKEN": "hf_x"}
+    own = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_RETRY_SECONDS": "0", "HF_TOKEN": "hf_x"}
     dry = ["--dry-run"] if command == "dry-run" else []
     name = "run" if command == "dry-run" else command
     return run_command(name, *options, *arguments, *model, *dry, **own | environment)

@@ -23,7 +23,7 @@ MODEL, REFERENCE, ELSEWHERE = "stranger/tiny-finetune", "stranger/tiny-reference
 
 def verify(*arguments: str, **environment: str) -> FinishedCommand:
     return run_command(
-        "verify", *arguments, **{"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0"} | environment
+        "verify", *arguments, **{"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_RETRY_SECONDS": "0"} | environment
     )
 
 

@@ -225,7 +225,7 @@ def test_real_command_line_is_started(tmp_path: Path) -> None:
     settings = RunSettings(Policy(), tmp_path / "service")
     settings.folder.mkdir()
     settings.write_policy()
-    dead = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "1", "HF_HOME": str(tmp_path)}
+    dead = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_RETRY_SECONDS": "1", "HF_HOME": str(tmp_path)}
     script = (
         "from pathlib import Path; from antidote_ci.policy import Policy; from antidote_ci.service import executor\n"
         "from antidote_ci.service.records import *; from antidote_ci.service.settings import RunSettings\n"

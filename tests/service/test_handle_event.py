@@ -28,7 +28,7 @@ def hub(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-        monkeypatch.setenv("ANTIDOTE_HUB_PATIENCE", "0")
+        monkeypatch.setenv("ANTIDOTE_HUB_RETRY_SECONDS", "0")
         for name in ("HF_TOKEN", "HF_WRITE_TOKEN", "HF_JOBS_TOKEN"):
             monkeypatch.delenv(name, raising=False)
         yield running

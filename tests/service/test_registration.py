@@ -50,7 +50,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
 
 def environ(**more: str) -> dict[str, str]:
     tokens = {"HF_TOKEN": TOKEN, "HF_WRITE_TOKEN": WRITING, "HF_JOBS_TOKEN": JOBS}
-    return tokens | {"ANTIDOTE_HUB_PATIENCE": "0"} | more
+    return tokens | {"ANTIDOTE_HUB_RETRY_SECONDS": "0"} | more
 
 
 def command(*arguments: str, **environment: str) -> Result:
@@ -133,7 +133,7 @@ def test_lost_response_does_not_create_a_second_webhook(hub: LoopbackHub) -> Non
             raise HangUp
 
     hub.request_hook = lose
-    done = registration.register_address(URL, ["team/*"], SECRET, environ(ANTIDOTE_HUB_PATIENCE="20"))
+    done = registration.register_address(URL, ["team/*"], SECRET, environ(ANTIDOTE_HUB_RETRY_SECONDS="20"))
     assert lost == [CREATE]
     assert done.done == "registered"
     assert len(hub.store.webhooks()) == 1

@@ -87,7 +87,7 @@ def _accompanied(folder: Path, source: ReportedSource) -> Report:
 def hub(made: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not read_strictness().has_xet)
-    monkeypatch.setenv("ANTIDOTE_HUB_PATIENCE", "0")
+    monkeypatch.setenv("ANTIDOTE_HUB_RETRY_SECONDS", "0")
     monkeypatch.setenv("HF_TOKEN", BOT)
     monkeypatch.delenv("HF_WRITE_TOKEN", raising=False)
     monkeypatch.delenv("HF_OIDC_RESOURCE", raising=False)
@@ -123,7 +123,7 @@ def command(hub: LoopbackHub, policy: str = POLICY) -> str:
 
 def publish(made: Checkpoints, token: str, folder: Path | None = None) -> None:
     """Open a pull request as a run with this token does."""
-    writing = access.write_access({"HF_WRITE_TOKEN": token, "ANTIDOTE_HUB_PATIENCE": "0"})
+    writing = access.write_access({"HF_WRITE_TOKEN": token, "ANTIDOTE_HUB_RETRY_SECONDS": "0"})
     destination = Destination("pull-request", MODEL, str(made.report.source.revision), MODEL)
     place = PublishTarget(destination, DestinationState(made.report.source.revision, None, False, None), writing)
     folder = folder or made.repaired
