@@ -1,7 +1,7 @@
 """Choose the hardware of a Job, and estimate its duration and cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from antidote_ci.cost_model import GPU_MEMORY_FACTOR, job_seconds
 from antidote_ci.errors import ConfigurationError
@@ -58,16 +58,14 @@ class MemoryNeed:
 
 
 def estimate_cost(
-    command: Command, config: RunConfig, namespace: str, image: str, offered: Sequence[Hardware], merging: int = 0
+    command: Command, config: RunConfig, namespace: str, image: str, offered: Sequence[Hardware]
 ) -> CostEstimate:
-    """Estimate from metadata. `merging`: the bytes of the base of an adapter while it is merged.
-
-    Raises ConfigurationError for an unknown flavor, and when no flavor is large enough.
-    """
+    """Estimate from metadata. Raises ConfigurationError for an unknown flavor, and when no flavor is large enough."""
     forecast = dry_run.estimate_run(config, command, here=False)
     jobs = config.policy.jobs
     on_server = config.policy.evaluation.server is not None
-    need = MemoryNeed(forecast.model, forecast.gpu_memory_bytes, 0 if on_server else merging, on_server)
+    merging = 0 if on_server else forecast.merge_memory_bytes
+    need = MemoryNeed(forecast.model, forecast.gpu_memory_bytes, merging, on_server)
     hardware = find_flavor(jobs.flavor, offered) if jobs.flavor else cheapest_flavor(need, offered)
     has_gpu = hardware.gpu_memory is not None
     seconds = round(job_seconds(forecast.bytes_to_pull, forecast.computation, hardware.processors, has_gpu=has_gpu))
@@ -84,14 +82,6 @@ def estimate_cost(
         seconds_at_most=jobs.timeout_seconds,
         dollars_at_most=round(jobs.timeout_seconds * price, 2),
     )
-
-
-def with_base_reference(config: RunConfig, base: str | None) -> RunConfig:
-    """The configuration with the adapter's base as reference where none is set, so that the estimate includes it."""
-    if base is None or config.policy.repair.reference is not None:
-        return config
-    repair = replace(config.policy.repair, reference=base)
-    return replace(config, policy=replace(config.policy, repair=repair))
 
 
 def find_flavor(flavor: str, offered: Sequence[Hardware]) -> Hardware:

@@ -12,13 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from antidote_ci.checkpoint.json_files import parse_object
-from antidote_ci.checkpoint.layout import ADAPTER_CONFIG
 from antidote_ci.errors import AntidoteError, Terminated
-from antidote_ci.hub import access, commits, jobs_api, memory_needs, pull
+from antidote_ci.hub import access, jobs_api, pull
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.jobs_api import Job, JobRequest
-from antidote_ci.hub.remote import RemoteRepository
 from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.jobs import input_bundle, job_estimate, job_results, job_spec, result_stream
 from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
@@ -27,7 +24,7 @@ from antidote_ci.jobs.job_spec import JobSpec
 from antidote_ci.jobs.result_stream import JobResult
 from antidote_ci.pipeline import output, resolve
 from antidote_ci.policy import Command, RunConfig
-from antidote_ci.records import Report, is_hub_id
+from antidote_ci.records import Report
 from antidote_ci.report.console import Console
 from antidote_ci.report.text import flatten
 
@@ -126,29 +123,14 @@ def _plan_submission(command: Command, config: RunConfig) -> Submission:
     spec = job_spec.build_job_spec(command, config, remote.revision, os.environ)
     job_secrets = job_spec.collect_secrets(command, config.policy, os.environ)
     account = access.read_name(submitting, "Jobs")
-    base = _read_adapter_base(remote)
     estimate = job_estimate.estimate_cost(
         command,
-        job_estimate.with_base_reference(replace(config, revision=remote.revision), base),
+        replace(config, revision=remote.revision),
         config.policy.jobs.namespace or account,
         spec.image,
         jobs_api.list_hardware(submitting),
-        memory_needs.merge_memory(pull.resolve_revision(base, None, resolve.pull_access())) if base else 0,
     )
     return Submission(spec, estimate, job_secrets, account, submitting)
-
-
-def _read_adapter_base(remote: RemoteRepository) -> str | None:
-    """The base model that an adapter names; None for a full model."""
-    if not any(file.path == ADAPTER_CONFIG for file in remote.files):
-        return None
-    tree = commits.to_tree(remote.revision, remote.files)
-    text = commits.read_file(resolve.pull_access(), remote.id, tree, ADAPTER_CONFIG)
-    try:
-        name = parse_object(text or b"{}").get("base_model_name_or_path")
-    except ValueError:
-        return None
-    return name if isinstance(name, str) and is_hub_id(name) else None
 
 
 def _find_running(plan: Submission) -> Job | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from antidote_ci.checkpoint.json_files import parse_object
 from antidote_ci.checkpoint.layout import ADAPTER_CONFIG, count_weight_bytes
 from antidote_ci.cost_model import (
     ADAPTER_EVALUATION_COPIES,
@@ -16,13 +17,13 @@ from antidote_ci.evaluation.judges import catalog
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.utility import needed_tokens
-from antidote_ci.hub import memory_needs, pull
-from antidote_ci.hub.remote import count_remote_bytes, count_remote_weight_bytes
+from antidote_ci.hub import commits, memory_needs, pull
+from antidote_ci.hub.remote import RemoteRepository, count_remote_bytes, count_remote_weight_bytes
 from antidote_ci.model import memory
 from antidote_ci.paths import free_space, is_path
 from antidote_ci.pipeline import dose_search, evaluator, model_names, preflight, resolve, scoring_inputs
 from antidote_ci.policy import Command, RunConfig
-from antidote_ci.records import PromptSetRecord, ScoreMethod
+from antidote_ci.records import PromptSetRecord, ScoreMethod, is_hub_id
 from antidote_ci.repair import planning
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.report.origins import full_name
@@ -44,7 +45,7 @@ class DryRunForecast:
     revision: str | None
     is_adapter: bool
     reference: str | None
-    """None when the model names it or needs none."""
+    """None when a full model names it or needs none."""
     method: ScoreMethod | None
     """None for an evaluation, which repairs nothing."""
     judge: str
@@ -62,6 +63,8 @@ class DryRunForecast:
     memory_free: int
     gpu_memory_bytes: int
     """Minimum GPU memory, in bfloat16."""
+    merge_memory_bytes: int
+    """Minimum GPU memory to merge an adapter into its base on the Hub; 0 for another model."""
     answers: int
     computation: Computation
     seconds: int
@@ -91,12 +94,17 @@ class _ModelSize:
     weights: int = 0
     entries: int = 0
     is_adapter: bool = False
+    adapter_base: str | None = None
+    """The base that an adapter on the Hub names, if it is on the Hub."""
+    merge_memory: int = 0
+    """Of a model on the Hub as the base of an adapter."""
 
 
 def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = True) -> DryRunForecast:
     """Estimate a run on this machine, or as a Job. Only published prompt sets are downloaded, and nothing is written.
 
-    The reference that a Hub model names is in files that are not downloaded. Without --reference it is not counted.
+    The card of a Hub model, which may name its reference, is not downloaded. Without --reference, only the base of an
+    adapter is counted.
     """
     specs = preflight.check_configuration(config, command, here=here)
     work = _estimate_workload(config, command)
@@ -138,6 +146,7 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
         ),
         memory_free=memory.available_bytes(),
         gpu_memory_bytes=memory_needs.gpu_memory(max([weights, *(judge.entries for judge in judges)])),
+        merge_memory_bytes=base.merge_memory if model.is_adapter else 0,
         answers=work.answers,
         computation=computation,
         seconds=round(computation.seconds(has_bfloat16=memory_needs.has_bfloat16())),
@@ -241,24 +250,38 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
     remote = pull.resolve_revision(model, revision, resolve.pull_access())
     weights = count_remote_weight_bytes(remote)
     parameters = remote.info.parameters if remote.info else None
+    is_adapter = any(file.path == ADAPTER_CONFIG for file in remote.files)
     return _ModelSize(
         revision=remote.revision,
         pulled=count_remote_bytes(remote),
         missing=pull.count_missing_bytes(remote),
         weights=weights,
         entries=parameters or weights // BYTES_PER_WEIGHT,
-        is_adapter=any(file.path == ADAPTER_CONFIG for file in remote.files),
+        is_adapter=is_adapter,
+        adapter_base=_read_adapter_base(remote) if is_adapter else None,
+        merge_memory=memory_needs.merge_memory(remote),
     )
+
+
+def _read_adapter_base(remote: RemoteRepository) -> str | None:
+    tree = commits.to_tree(remote.revision, remote.files)
+    text = commits.read_file(resolve.pull_access(), remote.id, tree, ADAPTER_CONFIG)
+    try:
+        name = parse_object(text or b"{}").get("base_model_name_or_path")
+    except ValueError:
+        return None
+    return name if isinstance(name, str) and is_hub_id(name) else None
 
 
 def _reference_name(config: RunConfig, command: Command, model: _ModelSize) -> str | None:
     # An evaluation needs only the base of an adapter.
     if command == "evaluate" and not model.is_adapter:
         return None
-    reference = config.policy.repair.reference
-    if reference or not is_path(config.model):
-        return reference
-    return resolve.find_reference(resolve.open_local(config.model), None).id
+    if config.policy.repair.reference is not None:
+        return config.policy.repair.reference
+    if is_path(config.model):
+        return resolve.find_reference(resolve.open_local(config.model), None).id
+    return model.adapter_base
 
 
 def _count_judged(prompts: PromptSets, config: RunConfig) -> int:

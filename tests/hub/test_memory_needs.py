@@ -1,5 +1,6 @@
 """The memory that a model needs, compared with the memory of this machine."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +102,22 @@ def test_dry_run_of_an_evaluation_counts_the_base_of_an_adapter_alone(
     assert adapter.bytes_to_pull == 2 * full.bytes_to_pull + len("{}")
     shown = [any(line.startswith("reference") for line in describe_forecast(size)) for size in (full, adapter)]
     assert shown == [False, True]
+
+
+def test_dry_run_counts_the_base_that_an_adapter_names(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
+    folder = model()
+    hub.add("org/base", folder)
+    named = json.dumps({"base_model_name_or_path": "org/base"})
+    (folder / "adapter_config.json").write_text(named)
+    hub.add("org/adapter", folder)
+    policy = override_section(Policy(), "evaluation", judge="refusal", prompts="embedded")
+    policy = override_section(policy, "repair", realignment="embedded")
+    for command in ("evaluate", "run"):
+        forecast = estimate_run(RunConfig("org/adapter", None, policy, tmp_path / "out"), command)
+        assert forecast.reference == "org/base"
+        base = resolve_revision("org/base", None, NO_RETRY)
+        assert forecast.bytes_to_pull == 2 * count_remote_bytes(base) + len(named)
+        assert forecast.merge_memory_bytes == memory_needs.merge_memory(base)
 
 
 def test_dry_run_counts_the_judge(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
