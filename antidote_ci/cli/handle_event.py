@@ -46,6 +46,6 @@ def handle_event(
             raise InfrastructureError(
                 decision.reason,
                 cause="it was deleted since, or the Job's token may not read it: a webhook has secrets of its own",
-                hint="remove the webhook, and register it again with HF_TOKEN set to a token that may read it",
+                hint="register the webhook again, with HF_TOKEN set to a token that may read it",
             )
         raise typer.Exit(0)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from antidote_ci.hub.webhooks import Webhook
 
 NEW_JOB = "new"
-OUTCOME_TEXTS = {"registered": "registered", "changed": "updated", "unchanged": "unchanged"}
 
 webhook_app = typer.Typer(
     help=link_documents("Let the Hub announce new commits: docs/webhook.md"), no_args_is_help=True
@@ -60,7 +59,7 @@ def register(
         else:
             done = registration.register_job(str(job), names, read_policy(policy), os.environ)
         _show_webhook(console, done.webhook)
-        console.print(f"webhook {done.webhook.id} is {OUTCOME_TEXTS[done.done]}")
+        console.print(f"webhook {done.webhook.id} is {done.done}")
 
 
 def list_(
@@ -97,8 +96,8 @@ def _to_json(webhook: "Webhook") -> dict[str, object]:
     return {
         "id": webhook.id,
         "url": address._replace(netloc=address.netloc.rpartition("@")[2]).geturl() if address else None,
-        "image": webhook.job_template.image if webhook.job_template else None,
-        "command": list(webhook.job_template.command) if webhook.job_template else None,
+        "image": webhook.image,
+        "command": list(webhook.command) if webhook.image is not None else None,
         "watched": list(webhook.watched),
         "domains": list(webhook.domains),
         "disabled": webhook.disabled,
@@ -108,7 +107,7 @@ def _to_json(webhook: "Webhook") -> dict[str, object]:
 def _show_webhook(console: Console, webhook: "Webhook") -> None:
     from antidote_ci.report.text import flatten
 
-    job = webhook.job_template
-    target = _to_json(webhook)["url"] if job is None else f"a Job of {job.image}: {' '.join(job.command)}"
+    job = f"a Job of {webhook.image}: {' '.join(webhook.command)}"
+    target = _to_json(webhook)["url"] if webhook.image is None else job
     state = " (disabled)" if webhook.disabled else ""
     console.print(f"{flatten(webhook.id)}  {flatten(', '.join(webhook.watched))} -> {flatten(target)}{state}")

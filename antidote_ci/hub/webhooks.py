@@ -12,10 +12,8 @@ from antidote_ci.hub.access import HubAccess, read_whoami
 from antidote_ci.hub.client import parse_answer
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi, JobInfo, WebhookInfo
+    from huggingface_hub import HfApi, WebhookInfo
     from huggingface_hub.hf_api import WebhookWatchedItem
-
-    from antidote_ci.hub.client_internals import JobSpec
 
 DOMAINS = ("repo",)
 """Events of repositories only: discussions change no files."""
@@ -26,27 +24,17 @@ SUBJECT = "the webhooks of this account"
 
 
 @dataclass(frozen=True)
-class JobTemplate:
-    """The Job that a webhook starts, without its secrets."""
-
-    image: str
-    command: tuple[str, ...]
-    environment: Mapping[str, str] = field(repr=False)
-    flavor: str
-
-
-@dataclass(frozen=True)
 class Webhook:
     """A webhook that sends events to `url` or starts a Job."""
 
     id: str
     url: str | None
-    job_template: JobTemplate | None
-    """The Job to start, for a webhook without a url."""
+    image: str | None
+    """Of the Job to start; None for a webhook with a url."""
+    command: tuple[str, ...]
     watched: tuple[str, ...]
     """Sorted: ORG/NAME, ORG/* for all repositories of an account or organisation, else `kind:name`."""
     domains: tuple[str, ...]
-    secret: str | None = field(repr=False)
     disabled: bool
 
 
@@ -63,13 +51,6 @@ class WebhookSpec:
 
 def list_webhooks(access: HubAccess) -> list[Webhook]:
     return access.request(SUBJECT, lambda client: [_to_webhook(info) for info in client.list_webhooks()])
-
-
-def read_job_template(access: HubAccess, job_id: str, namespace: str | None) -> JobTemplate:
-    """The definition of an existing Job."""
-    return access.request(
-        f"the Job {job_id}", lambda client: _to_job_template(client.inspect_job(job_id=job_id, namespace=namespace))
-    )
 
 
 def create_webhook(access: HubAccess, wanted: WebhookSpec, known: Collection[str]) -> Webhook:
@@ -136,26 +117,17 @@ def _to_watched(client: "HfApi", repositories: Sequence[str]) -> "list[dict[Any,
 
 @parse_answer()
 def _to_webhook(info: "WebhookInfo") -> Webhook:
+    job = info.job
     return Webhook(
         id=info.id,
         url=info.url,
-        job_template=_to_job_template(info.job) if info.job else None,
+        image=job.docker_image or job.space_id or "" if job else None,
+        command=(*(job.command or ()), *(job.arguments or ())) if job else (),
         watched=tuple(sorted(_to_name(item.type, item.name) for item in info.watched)),
         domains=tuple(info.domains),
-        secret=info.secret,
         disabled=info.disabled,
     )
 
 
 def _to_name(kind: str, name: str) -> str:
     return name if kind == "model" else f"{name}/*" if kind in ("org", "user") else f"{kind}:{name}"
-
-
-@parse_answer()
-def _to_job_template(spec: "JobSpec | JobInfo") -> JobTemplate:
-    return JobTemplate(
-        image=spec.docker_image or spec.space_id or "",
-        command=(*(spec.command or ()), *(spec.arguments or ())),
-        environment={str(key): str(value) for key, value in (spec.environment or {}).items()},
-        flavor=str(getattr(spec.flavor, "value", spec.flavor)),
-    )

@@ -1,7 +1,7 @@
-"""Register a webhook that notifies the service or starts a Job. Registering twice changes one webhook."""
+"""Register a webhook that notifies the service or starts a Job. Registering twice updates one webhook."""
 
 import secrets as random_tokens
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import jobs_api, webhooks
 from antidote_ci.hub.access import HubAccess, jobs_access, read_name, webhook_access
 from antidote_ci.hub.jobs_api import JobRequest
-from antidote_ci.hub.webhooks import DOMAINS, JobTemplate, Webhook, WebhookSpec
+from antidote_ci.hub.webhooks import Webhook, WebhookSpec
 from antidote_ci.jobs import input_bundle, job_spec
 from antidote_ci.jobs.entrypoint import OUT
 from antidote_ci.policy import Policy
@@ -26,10 +26,10 @@ SECONDS_TO_START = 3600
 
 @dataclass(frozen=True)
 class Registration:
-    """The webhook as it is now, and what changed."""
+    """The webhook as it is now, and whether it is new."""
 
     webhook: Webhook
-    done: Literal["registered", "changed", "unchanged"]
+    done: Literal["registered", "updated"]
 
 
 def require_address(url: str) -> str:
@@ -59,23 +59,15 @@ def require_address(url: str) -> str:
 
 def register_address(url: str, repositories: Sequence[str], secret: str, environ: Mapping[str, str]) -> Registration:
     """Register a webhook that sends the events of these repositories to `url`."""
-    access = webhook_access(environ)
     wanted = WebhookSpec(tuple(sorted(repositories)), url=require_address(url), secret=secret)
-    existing = webhooks.list_webhooks(access)
-    earlier = next((webhook for webhook in existing if webhook.url == url), None)
-    return _ensure_webhook(access, existing, earlier, wanted, same=earlier is not None and earlier.secret == secret)
+    return _ensure_webhook(webhook_access(environ), wanted, lambda webhook: webhook.url == url)
 
 
 def register_job(job_id: str, repositories: Sequence[str], policy: Policy, environ: Mapping[str, str]) -> Registration:
     """Register a webhook that starts a copy of this Job for each event of these repositories."""
-    access = webhook_access(environ)
-    template = webhooks.read_job_template(access, job_id, policy.jobs.namespace)
     secrets = job_spec.collect_secrets("run", policy, environ)
     wanted = WebhookSpec(tuple(sorted(repositories)), job_id=job_id, secrets=secrets)
-    existing = webhooks.list_webhooks(access)
-    earlier = _find_existing(existing, template, wanted.repositories)
-    same = earlier is not None and earlier.job_template == template
-    return _ensure_webhook(access, existing, earlier, wanted, same=same)
+    return _ensure_webhook(webhook_access(environ), wanted, lambda webhook: _handles_any(webhook, repositories))
 
 
 def register_new_job(repositories: Sequence[str], policy: Policy, environ: Mapping[str, str]) -> Registration:
@@ -83,19 +75,13 @@ def register_new_job(repositories: Sequence[str], policy: Policy, environ: Mappi
 
     The Hub only copies existing Jobs, so one is started for this purpose and cancelled after it was copied.
     """
-    access, names = webhook_access(environ), tuple(sorted(repositories))
-    submitting, secrets = jobs_access(environ), job_spec.collect_secrets("run", policy, environ)
-    request = _build_job_request(names, policy, submitting, environ)
-    template = JobTemplate(request.image, tuple(request.command), request.environment, request.flavor)
-    existing = webhooks.list_webhooks(access)
-    earlier = _find_existing(existing, template, names)
-    if earlier is not None and _is_up_to_date(earlier, names) and earlier.job_template == template:
-        return Registration(earlier, "unchanged")
+    submitting = jobs_access(environ)
+    job_spec.collect_secrets("run", policy, environ)  # raises before the Job is started
+    request = _build_job_request(sorted(repositories), policy, submitting, environ)
     # The request has a random label, so any Job with its labels is this Job.
     job = jobs_api.submit_job(submitting, request, lambda _: True)
     try:
-        wanted = WebhookSpec(names, job_id=job.id, secrets=secrets)
-        return _ensure_webhook(access, existing, earlier, wanted, same=False)
+        return register_job(job.id, repositories, policy, environ)
     finally:
         # The Job may have ended already: it has no event to handle.
         if jobs_api.refresh_job(submitting, job).is_working:
@@ -130,40 +116,19 @@ def _build_job_request(
     )
 
 
-def _find_existing(existing: Sequence[Webhook], template: JobTemplate, repositories: Sequence[str]) -> Webhook | None:
-    """The webhook that starts the same Job, or else one that handles events of any of these repositories.
-
-    Two webhooks for one repository would do all work twice.
-    """
-    same = [webhook for webhook in existing if webhook.job_template == template]
-    overlapping = [
-        webhook
-        for webhook in existing
-        if webhook.job_template
-        and COMMAND in webhook.job_template.command
-        and _has_overlap(webhook.watched, repositories)
-    ]
-    return next(iter(same + overlapping), None)
-
-
-def _has_overlap(names: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether any repository is on both allow lists."""
-    return any(is_allowed_repository(name, others) for name in names) or any(
-        is_allowed_repository(name, names) for name in others
+def _handles_any(webhook: Webhook, repositories: Sequence[str]) -> bool:
+    """Whether the webhook starts `handle-event` for any of these repositories. Two would do all work twice."""
+    return COMMAND in webhook.command and (
+        any(is_allowed_repository(name, repositories) for name in webhook.watched)
+        or any(is_allowed_repository(name, webhook.watched) for name in repositories)
     )
 
 
-def _ensure_webhook(
-    access: HubAccess, existing: Sequence[Webhook], earlier: Webhook | None, wanted: WebhookSpec, *, same: bool
-) -> Registration:
-    """Create or update the webhook. `same`: the earlier webhook has the wanted target and secrets."""
+def _ensure_webhook(access: HubAccess, wanted: WebhookSpec, is_same: Callable[[Webhook], bool]) -> Registration:
+    """Update the webhook that `is_same` accepts, or create one. The secrets are sent even if nothing else changes."""
+    existing = webhooks.list_webhooks(access)
+    earlier = next(filter(is_same, existing), None)
     if earlier is None:
         created = webhooks.create_webhook(access, wanted, [webhook.id for webhook in existing])
         return Registration(created, "registered")
-    if same and _is_up_to_date(earlier, wanted.repositories):
-        return Registration(earlier, "unchanged")
-    return Registration(webhooks.update_webhook(access, earlier, wanted), "changed")
-
-
-def _is_up_to_date(webhook: Webhook, repositories: Sequence[str]) -> bool:
-    return (webhook.watched, webhook.domains, webhook.disabled) == (tuple(repositories), DOMAINS, False)
+    return Registration(webhooks.update_webhook(access, earlier, wanted), "updated")

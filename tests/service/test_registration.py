@@ -72,7 +72,7 @@ def test_register_update_list_and_remove(hub: LoopbackHub) -> None:
     assert (webhook.url, webhook.secret, webhook.domains) == (URL, SECRET, ["repo"])
     assert set(webhook.watched) == {("model", "ada/model"), ("org", "team"), ("user", "ada")}
 
-    assert registration.register_address(URL, ["ada/*", "ada/model", "team/*"], SECRET, environ()).done == "unchanged"
+    assert registration.register_address(URL, ["ada/*", "ada/model", "team/*"], SECRET, environ()).done == "updated"
     assert hub.store.webhooks() == [webhook]
 
     fewer = command("register", "--url", URL, "--repository", "team/*", ANTIDOTE_WEBHOOK_SECRET=SECRET)
@@ -110,12 +110,11 @@ def test_register_update_list_and_remove(hub: LoopbackHub) -> None:
 def test_new_secret_and_disabled_webhook_are_updated(hub: LoopbackHub) -> None:
     registration.register_address(URL, ["team/*"], SECRET, environ())
     changed = registration.register_address(URL, ["team/*"], OTHER, environ())
-    assert changed.done == "changed"
+    assert changed.done == "updated"
     assert [webhook.secret for webhook in hub.store.webhooks()] == [OTHER]
     HfApi(endpoint=hub.endpoint, token=JOBS).disable_webhook(changed.webhook.id)
     enabled = registration.register_address(URL, ["team/*"], OTHER, environ())
-    assert (enabled.done, enabled.webhook.disabled) == ("changed", False)
-    assert registration.register_address(URL, ["team/*"], OTHER, environ()).done == "unchanged"
+    assert (enabled.done, enabled.webhook.disabled) == ("updated", False)
 
 
 def test_each_address_has_its_own_webhook(hub: LoopbackHub) -> None:
@@ -186,7 +185,7 @@ def test_invalid_options_register_nothing(hub: LoopbackHub, arguments: list[str]
 )
 def test_overlapping_allow_lists_share_one_webhook(hub: LoopbackHub, first: str, then: str) -> None:
     registration.register_new_job([first], POLICY, environ())
-    assert registration.register_new_job([then], POLICY, environ()).done == "changed"
+    assert registration.register_new_job([then], POLICY, environ()).done == "updated"
     assert len(hub.store.webhooks()) == 1
 
 
@@ -194,14 +193,11 @@ def test_new_job_without_a_flavor_starts_others(hub: LoopbackHub) -> None:
     """A pull request of our own is an event too: what costs money is started for a commit to measure alone."""
     policy = Policy(jobs=JobsSection("mine:1", timeout="2h", namespace="team"))
     done = registration.register_new_job(["team/*"], policy, environ())
-    template = done.webhook.job_template
-    assert template is not None
-    assert (template.flavor, template.command[-1]) == ("cpu-basic", "--on=hf-jobs")
+    assert done.webhook.command[-1] == "--on=hf-jobs"
     [source] = hub.store.jobs.list_jobs("team")
-    assert source.spec.timeout == 3 * 3600
-    input_bundle.unpack_bundle(template.environment[input_bundle.VARIABLE], hub.store.blobs.folder)
+    assert (source.spec.flavor, source.spec.timeout) == ("cpu-basic", 3 * 3600)
+    input_bundle.unpack_bundle(source.spec.environment[input_bundle.VARIABLE], hub.store.blobs.folder)
     assert read_policy(hub.store.blobs.folder / "policy" / "antidote.toml").jobs == policy.jobs
-    assert registration.register_new_job(["team/*"], policy, environ()).done == "unchanged"
 
 
 def test_missing_and_wrong_token(hub: LoopbackHub) -> None:
@@ -226,15 +222,17 @@ def test_new_job_is_copied_and_cancelled(hub: LoopbackHub) -> None:
     [source] = hub.store.jobs.list_jobs("ada")
     assert source.stage in ("CANCELED", "ERROR"), "it was there to be copied"
 
-    assert registration.register_new_job(["team/*"], POLICY, environ()).done == "unchanged"
-    assert len(hub.store.jobs.list_jobs("ada")) == 1, "nothing was started"
+    assert registration.register_new_job(["team/*"], POLICY, environ(HF_TOKEN=JOBS)).done == "updated"
+    [again] = hub.store.webhooks()
+    assert again.trigger is not None
+    assert again.trigger.secrets == {"HF_TOKEN": JOBS, "HF_WRITE_TOKEN": WRITING}, "the current tokens"
 
 
 def test_another_policy_replaces_the_webhook(hub: LoopbackHub) -> None:
     first = registration.register_new_job(["team/*", "ada/model"], POLICY, environ())
     quiet = Policy(jobs=POLICY.jobs)
     second = registration.register_new_job(["team/*"], quiet, environ())
-    assert (second.done, second.webhook.id) == ("changed", first.webhook.id), "or everything would be done twice"
+    assert (second.done, second.webhook.id) == ("updated", first.webhook.id), "or everything would be done twice"
     [webhook] = hub.store.webhooks()
     assert webhook.trigger is not None
     assert webhook.trigger.secrets == {"HF_TOKEN": TOKEN}, "the token that it may not need any more is taken back"
@@ -247,11 +245,9 @@ def test_existing_job_is_copied(hub: LoopbackHub) -> None:
     made = client.run_job(image="mine", command=["antidote-ci", "handle-event"], env={"A": "1"}, flavor="cpu-basic")
     done = registration.register_job(made.id, ["team/*"], POLICY, environ())
     assert done.done == "registered"
-    assert done.webhook.job_template is not None
-    assert (done.webhook.job_template.image, done.webhook.job_template.environment) == ("mine", {"A": "1"})
-    assert registration.register_job(made.id, ["team/*"], POLICY, environ()).done == "unchanged"
-    assert registration.register_job(made.id, ["ada/*"], POLICY, environ()).done == "changed"
-    assert watched_items(hub) == [(("user", "ada"),)]
+    assert (done.webhook.image, done.webhook.command) == ("mine", ("antidote-ci", "handle-event"))
+    assert registration.register_job(made.id, ["team/*", "ada/*"], POLICY, environ()).done == "updated"
+    assert watched_items(hub) == [(("user", "ada"), ("org", "team"))]
     with pytest.raises(AntidoteError):
         registration.register_job("0" * 24, ["team/*"], POLICY, environ())
 
