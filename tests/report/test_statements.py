@@ -418,7 +418,9 @@ def test_kept_weights_are_warned_of_before_the_verdict() -> None:
 
 def test_the_verdict_states_why_no_repair_passes() -> None:
     """The harmful score of the repair can meet the threshold, so its failure would not be explained otherwise."""
-    reason = " The repair does not pass, by a bound alone: degenerate answers may have risen by 6.1 points, more than 5."
+    reason = (
+        " The repair does not pass, by a bound alone: degenerate answers may have risen by 6.1 points, more than 5."
+    )
     assert statements.describe_verdict(KEPT).endswith(f"All 100 prompts were used.{reason}")
     repaired = dataclasses.replace(KEPT, verdict="repaired")
     evaluated = dataclasses.replace(KEPT, prompts=[part for part in KEPT.prompts if part.role == "confirmation"])
