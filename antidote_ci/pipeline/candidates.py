@@ -87,18 +87,18 @@ class CandidateFactory:
     @property
     def runnable_model(self) -> Model:
         """The source, with its base if it is an adapter."""
-        return self.as_model(self.source.source.folder)
+        return self.as_model(self.source.layout.folder)
 
     @property
     def reference_folder(self) -> Path | None:
         """Folder of the weights that pruned entries are reset to; None if they are set to zero."""
-        return self.reference.source.folder if self.target == "delta" else None
+        return self.reference.layout.folder if self.target == "delta" else None
 
     def as_model(self, folder: Path) -> Model:
         """The checkpoint in `folder`, with the base if the source is an adapter."""
         if self.source.source.kind == "full":
             return Model(folder)
-        return Model(self.reference.source.folder, folder)
+        return Model(self.reference.layout.folder, folder)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def build_factory(
     has_server = context.config.policy.evaluation.server is not None
 
     def find_refused(asked: Sequence[PromptRow]) -> list[bool]:
-        return model_answers.find_refused(context.evaluator, Model(reference.source.folder), asked, on_progress)
+        return model_answers.find_refused(context.evaluator, Model(reference.layout.folder), asked, on_progress)
 
     is_asked = has_server or scoring_inputs.can_answer(reference.layout)
     return CandidateFactory(
@@ -177,8 +177,8 @@ def build_factory(
         work=work,
         on_progress=on_progress,
         in_memory=context.config.policy.evaluation.server is None,
-        source_identities=identify_settled_files(source.source.folder, source.layout.shards),
-        reference_identities=identify_settled_files(reference.source.folder, reference.layout.shards),
+        source_identities=identify_settled_files(source.layout.folder, source.layout.shards),
+        reference_identities=identify_settled_files(reference.layout.folder, reference.layout.shards),
         chat=context.evaluator.chat,
     )
 
@@ -194,7 +194,7 @@ def build_method_masks(
     if method == "scale":
         return MethodMasks(method, scores, tuple(sorted(doses)), {})
     request = MaskRequest(
-        source=factory.source.source.folder,
+        source=factory.source.layout.folder,
         reference=factory.reference_folder,
         scores=scores,
         statistics=None if method == "random" else factory.scores / f"{method}.safetensors",
@@ -216,7 +216,7 @@ def write_candidate(
     """Apply one dose to the weights. Raises KeyError for a dose without a mask."""
     destination = destination or factory.work / f"{method_masks.method}-{dose:g}"
     request = ApplyRequest(
-        source=factory.source.source.folder,
+        source=factory.source.layout.folder,
         reference=factory.reference_folder,
         scores=method_masks.scores,
         mask=method_masks.find_mask(dose),
@@ -268,7 +268,7 @@ def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Sco
         rows, benign, taught = chosen.harmful, chosen.benign, chosen.taught
     request = ScoreRequest(
         model=factory.runnable_model,
-        source=factory.source.source.folder,
+        source=factory.source.layout.folder,
         reference=factory.reference_folder,
         target=factory.target,
         method=method,

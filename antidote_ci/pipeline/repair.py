@@ -131,11 +131,11 @@ def _resolve_input(config: RepairConfig, console: Console) -> RepairInput:
     run, settings = config.run, config.run.policy.repair
     with console.step("pull the model"):
         source = resolve.pull_model(run.model, run.revision, console.report)
-        require_disjoint_folders(source.source.folder, run.out / output.MODEL_FOLDER)
+        require_disjoint_folders(source.layout.folder, run.out / output.MODEL_FOLDER)
         require_replaceable(run.out / output.MODEL_FOLDER)
         reference_source = resolve.find_reference(source, settings.reference)
         reference = resolve.resolve_reference(source, reference_source, console.report)
-        require_disjoint_folders(reference.source.folder, run.out / output.MODEL_FOLDER)
+        require_disjoint_folders(reference.layout.folder, run.out / output.MODEL_FOLDER)
         return RepairInput(source, reference_source, reference)
 
 
@@ -143,16 +143,15 @@ def _plan(
     config: RepairConfig, repair_input: RepairInput, prompts: RepairPrompts, sandbox: Sandbox, console: Console
 ) -> RepairPlan:
     policy, source, reference = config.run.policy, repair_input.source, repair_input.pulled_reference
-    reported_model = resolve.to_reported_model(source)
     request = PlanRequest(
-        source=reported_model.source,
+        source=source.source,
         reference=repair_input.reference_source,
         dose=config.dose,
         memory=scoring_inputs.build_memory_request(policy, config.method, source, reference, prompts),
     )
     with console.step("plan the repair"):
         plan = sandbox.call(planning.plan_repair, request, console.report)
-    notes = plan.notes + output.collect_notes(reported_model, config.run.out / output.MODEL_FOLDER)
+    notes = plan.notes + output.collect_notes(resolve.to_reported_model(source), config.run.out / output.MODEL_FOLDER)
     notes += resolve.vocabulary_differences(source, reference)
     if config.method == "taylor" and policy.evaluation.task is None and prompt_sets.resolve_benign(policy) is None:
         notes.append("Embedded prompts are used to preserve utility. Use --task or --benign to name your own.")
@@ -166,7 +165,7 @@ def _derive_run_id(config: RepairConfig, repair_input: RepairInput) -> str:
     """
     provenance = Provenance(
         run_id="",
-        source=resolve.to_reported_model(repair_input.source).source,
+        source=repair_input.source.source,
         reference=repair_input.reference_source,
         policy_sha256=config.run.policy.sha256(),
     )

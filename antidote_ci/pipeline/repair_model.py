@@ -55,7 +55,7 @@ def repair_model(
             repair_input.source, repair_input.reference_source, console.report, resolve.resolve_use(context.config)
         )
         repair_input = dataclasses.replace(repair_input, reference=reference)
-        model = Model(reference.source.folder)
+        model = Model(reference.layout.folder)
         evaluated = evaluate_model(context.evaluator, model, prompts.confirmation, console.report, role="reference")
     verdict_text = gate.describe_verdict("the reference", evaluated)
     logger.info(verdict_text)
@@ -155,7 +155,7 @@ def _measure_frontier(search: SearchContext, method_masks: MethodMasks, chosen: 
             like = method_masks if method in ("scale", "random") else None
             doses = dose_search.spread_doses(dose_ladder(method, factory.target))
             all_masks.append(candidates.build_method_masks(factory, method, doses, like))
-    return dose_search.measure_frontier(search, all_masks, chosen, Model(factory.reference.source.folder))
+    return dose_search.measure_frontier(search, all_masks, chosen, Model(factory.reference.layout.folder))
 
 
 def _thinks(evaluation: Evaluation) -> bool:

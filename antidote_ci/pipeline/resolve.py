@@ -19,7 +19,7 @@ from antidote_ci.hub.remote import REPOSITORY_NAME, RepositoryInfo
 from antidote_ci.paths import find_folder, is_path
 from antidote_ci.pipeline import model_names
 from antidote_ci.policy import RunConfig
-from antidote_ci.records import FoundBy, Model, ModelSource, OnProgress, ReportedReference, ReportedSource
+from antidote_ci.records import FoundBy, Model, OnProgress, ReportedReference, ReportedSource
 from antidote_ci.repair.targets import require_same_shapes, require_same_vocabulary
 
 ModelUse = Literal["read", "run"]
@@ -32,7 +32,7 @@ REFERENCE_HINT = "if you know what the model was fine-tuned from, name it: --ref
 class Checkpoint:
     """A checkpoint on disk. Its headers have been checked, its weights have not been loaded."""
 
-    source: ModelSource
+    source: ReportedSource
     layout: CheckpointLayout
     licence: str | None
     unrepaired: list[str]
@@ -68,7 +68,7 @@ def pull_model(model: str, revision: str | None, on_progress: OnProgress, use: M
     folder = pull.download_snapshot(remote, pull_access(), on_progress)
     layout = read_layout(folder)
     return Checkpoint(
-        ModelSource(model, remote.revision, folder, layout.kind),
+        ReportedSource(model, remote.revision, layout.kind),
         layout,
         remote.licence,
         _list_unrepaired(layout, remote.skipped),
@@ -86,7 +86,7 @@ def open_local(model: str) -> Checkpoint:
     folder = require_folder(model)
     layout = read_layout(folder)
     return Checkpoint(
-        ModelSource(model, None, folder, layout.kind),
+        ReportedSource(model, None, layout.kind),
         layout,
         None,
         # File names may not be valid UTF-8, which the report cannot hold.
@@ -129,9 +129,8 @@ def resolve_use(config: RunConfig) -> ModelUse:
 
 def to_reported_model(model: Checkpoint) -> ReportedModel:
     """The checkpoint as it appears in the report."""
-    card = cards.read_card(model.source.folder / cards.CARD)
-    source = ReportedSource(model.source.id, model.source.revision, model.source.kind)
-    return ReportedModel(source, model.licence, card, model.unrepaired)
+    card = cards.read_card(model.layout.folder / cards.CARD)
+    return ReportedModel(model.source, model.licence, card, model.unrepaired)
 
 
 def resolve_base(
@@ -217,10 +216,10 @@ def _resolve_name(name: str, found_by: FoundBy) -> ReportedReference:
 def to_model(model: Checkpoint, base: Checkpoint | None) -> Model:
     """The folders that the sandbox loads: a full checkpoint, or an adapter and its base."""
     if model.source.kind == "full":
-        return Model(model.source.folder)
+        return Model(model.layout.folder)
     if base is None:
         raise ConfigurationError(f"{model.source.id} is an adapter and needs its base")
-    return Model(base.source.folder, model.source.folder)
+    return Model(base.layout.folder, model.layout.folder)
 
 
 def require_repository_name(model: str, base: str, found_by: str) -> None:

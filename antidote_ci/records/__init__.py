@@ -28,7 +28,6 @@ from antidote_ci.records.models import ComputeEnvironment as ComputeEnvironment
 from antidote_ci.records.models import FoundBy as FoundBy
 from antidote_ci.records.models import Model as Model
 from antidote_ci.records.models import ModelKind as ModelKind
-from antidote_ci.records.models import ModelSource as ModelSource
 from antidote_ci.records.models import OnProgress as OnProgress
 from antidote_ci.records.models import Progress as Progress
 from antidote_ci.records.models import PromptRow as PromptRow

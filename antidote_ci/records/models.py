@@ -23,16 +23,6 @@ FoundBy = Literal["option", "adapter_config.json", "model card"]
 
 
 @dataclass(frozen=True)
-class ModelSource:
-    """A pulled model: one commit of a Hub repository, or a local folder."""
-
-    id: str
-    revision: str | None
-    folder: Path
-    kind: ModelKind
-
-
-@dataclass(frozen=True)
 class WeightEdit:
     """A repair that is applied to a model in memory: w + m (w_ref - w) on some of its tensors, m from 0 to 1.
 

@@ -229,12 +229,12 @@ def count_verdicts(runs: int, processes: int) -> Iterator[Count]:
 def simulate_run(scenario: Scenario, folder: Path, seed: int) -> str:
     """The verdict of one run."""
     source, reference = (resolve.open_local(str(folder / name)) for name in ("source", "reference"))
-    policy = Policy(repair=RepairSection(method="antidote", reference=str(reference.source.folder)))
+    policy = Policy(repair=RepairSection(method="antidote", reference=str(reference.layout.folder)))
     with TemporaryDirectory(dir=folder, prefix="run-") as name:
         work = Path(name)
         judge = SimulatedJudge(seed, *scenario.judge)
         evaluator = Evaluator(
-            generator=SimulatedGenerator(seed, scenario, source.source.folder, reference.source.folder),
+            generator=SimulatedGenerator(seed, scenario, source.layout.folder, reference.layout.folder),
             judges=(judge,),
             choose_answers=_choose_nothing,
             gate=policy.gate,
@@ -250,7 +250,7 @@ def simulate_run(scenario: Scenario, folder: Path, seed: int) -> str:
         before = evaluate_model(evaluator, model, prompts.confirmation, ignore, stops=stops)
         if scenario.repair is None or not gate.needs_repair(before, policy.gate):
             return before.verdict
-        config = RunConfig(str(source.source.folder), None, policy, work)
+        config = RunConfig(str(source.layout.folder), None, policy, work)
         run_context = RunContext(
             config,
             Console("silent"),

@@ -123,7 +123,7 @@ def _build_factory(
         target=resolve_repair_target(found.layout),
         repair_prompts=texts,
         scoring_prompts=None,
-        provenance=Provenance("benchmark", resolve.to_reported_model(found).source, named, ""),
+        provenance=Provenance("benchmark", found.source, named, ""),
         budget=BUDGET,
         scores=folder / "scores",
         masks=folder / "masks",

@@ -40,7 +40,7 @@ def build_factory(folder: Path, pair: Path, sandbox: Sandbox) -> CandidateFactor
         target="adapter",
         repair_prompts=RepairPrompts(ROWS, [], []),
         scoring_prompts=None,
-        provenance=Provenance("0" * 32, resolve.to_reported_model(source).source, named, "0" * 64),
+        provenance=Provenance("0" * 32, source.source, named, "0" * 64),
         budget=1 << 20,
         scores=folder / "scores",
         masks=folder / "masks",
@@ -65,7 +65,7 @@ def test_a_trial_in_memory_answers_as_the_written_weights_do(
         factory = build_factory(tmp_path, trained_pair, sandbox)
         masks = build_method_masks(factory, method, [dose])
         with prepare_trial(factory, masks, dose) as model:
-            assert model.adapter == factory.source.source.folder
+            assert model.adapter == factory.source.layout.folder
             in_memory = answer(sandbox, model)
         assert not factory.work.exists()
         with prepare_trial(replace(factory, in_memory=False), masks, dose) as model:
