@@ -1,4 +1,4 @@
-"""Entry point inside a Job: unpack the input bundle, run the command, and send its result through the log.
+"""Entry point inside a Job: unpack its files, run the command, and send its result through the log.
 
 The command is a child process that does not know the token: its output cannot imitate a result, and a result is sent
 even when the command is killed for lack of memory.
@@ -15,38 +15,36 @@ from types import FrameType
 
 from antidote_ci.environment import hand_over
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.jobs import input_bundle, result_stream
-from antidote_ci.jobs.result_stream import JobResult
+from antidote_ci.jobs import transfer
+from antidote_ci.jobs.transfer import FILES_VARIABLE, TOKEN_VARIABLE, JobResult
 from antidote_ci.paths import open_below
 
 CLI = (sys.executable, "-P", "-m", "antidote_ci")
-TOKEN_VARIABLE = "ANTIDOTE_JOB_TOKEN"  # noqa: S105 - the name of the variable
-"""Marks the lines of the log that carry the result. It grants no access."""
 OUT = "antidote-out"
 """Output folder of the command, relative to its working directory."""
 
 
 def is_inside_job(environ: Mapping[str, str]) -> bool:
     """Whether this process is the first one of a Job that antidote-ci started."""
-    return TOKEN_VARIABLE in environ or input_bundle.VARIABLE in environ
+    return TOKEN_VARIABLE in environ or FILES_VARIABLE in environ
 
 
 def run_inside_job(arguments: Sequence[str], program: Sequence[str] = CLI) -> int:
     """Run `antidote-ci` with these arguments. Returns its exit code, or 128 + N when signal N killed it."""
     environment = dict(os.environ)
-    token, bundle = environment.pop(TOKEN_VARIABLE, None), environment.pop(input_bundle.VARIABLE, None)
+    token, packed = environment.pop(TOKEN_VARIABLE, None), environment.pop(FILES_VARIABLE, None)
     with tempfile.TemporaryDirectory(prefix="antidote-job-") as name:
         folder = Path(name)
         try:
-            if bundle is not None:
-                input_bundle.unpack_bundle(bundle, folder)
+            if packed is not None:
+                transfer.unpack_files(packed, folder)
         except Exception as error:  # noqa: BLE001 - exit code 1 would mean that the model fails
-            sys.stderr.write(f"error: the input bundle of this Job cannot be unpacked: {error}\n")
+            sys.stderr.write(f"error: the files of this Job cannot be unpacked: {error}\n")
             return InfrastructureError.exit_code
         code = _run_command([*program, *arguments], environment, folder)
         if token is None:
             return code
-        lines = result_stream.encode_result(
+        lines = transfer.encode_result(
             JobResult(code, _read_text(folder, "report.json"), _read_text(folder, "README.md")), token
         )
     # The result must not continue an incomplete line of the log.

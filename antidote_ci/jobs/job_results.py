@@ -9,7 +9,7 @@ from antidote_ci.errors import ERROR_EXIT_CODES, VERDICT_EXIT_CODES, AntidoteErr
 from antidote_ci.hub.jobs_api import Job
 from antidote_ci.hub.retry import format_duration
 from antidote_ci.jobs.job_spec import JobSpec
-from antidote_ci.jobs.result_stream import JobResult
+from antidote_ci.jobs.transfer import JobResult
 from antidote_ci.paths import write_file
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report

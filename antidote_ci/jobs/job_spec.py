@@ -13,17 +13,17 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets
 from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.evaluation.judges import catalog, endpoint
-from antidote_ci.jobs import input_bundle
-from antidote_ci.jobs.entrypoint import OUT, TOKEN_VARIABLE
-from antidote_ci.jobs.input_bundle import BundleFile
+from antidote_ci.jobs import transfer
+from antidote_ci.jobs.entrypoint import OUT
+from antidote_ci.jobs.transfer import FILES_VARIABLE, TOKEN_VARIABLE
 from antidote_ci.paths import is_path
 from antidote_ci.pipeline import model_names, output
 from antidote_ci.policy import EMBEDDED, SELF, Command, JobsSection, Policy, RunConfig, override_section, to_toml
 
 IMAGE_VARIABLE = "ANTIDOTE_IMAGE"
 """Set in an image to its own name."""
-POLICY_FILE = BundleFile("policy", "antidote.toml", b"")
-POLICY_OPTION = f"--policy={POLICY_FILE.folder}/{POLICY_FILE.name}"
+POLICY_FILE = "policy/antidote.toml"
+POLICY_OPTION = f"--policy={POLICY_FILE}"
 TOOL_LABEL = "antidote-ci"
 NAME_CHARACTERS = 60
 
@@ -37,7 +37,8 @@ class JobSpec:
     revision: str
     policy_sha256: str
     image: str
-    input_bundle: str
+    files: str
+    """The policy and its files, packed."""
 
     @property
     def arguments(self) -> list[str]:
@@ -55,7 +56,7 @@ class JobSpec:
     @property
     def id(self) -> str:
         """Equal for equal work, so that a running Job can be found."""
-        parts = [__version__, self.image, self.arguments, self.policy_sha256, self.input_bundle]
+        parts = [__version__, self.image, self.arguments, self.policy_sha256, self.files]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     @property
@@ -68,7 +69,7 @@ class JobSpec:
         return re.sub(r"[^A-Za-z0-9_-]", "-", f"{TOOL_LABEL}-{self.command}-{self.model}")[:NAME_CHARACTERS]
 
     def environment(self, token: str) -> dict[str, str]:
-        return {TOKEN_VARIABLE: token, input_bundle.VARIABLE: self.input_bundle}
+        return {TOKEN_VARIABLE: token, FILES_VARIABLE: self.files}
 
 
 def require_job_supported(config: RunConfig, command: Command) -> None:
@@ -127,15 +128,14 @@ def resolve_image(policy: Policy, environ: Mapping[str, str]) -> str:
 
 
 def pack_policy(policy: Policy, jobs: JobsSection | None = None) -> str:
-    """The policy and the files that it names, as an input bundle. `POLICY_OPTION` reads the policy inside the Job.
+    """The policy and the files that it names, packed. `POLICY_OPTION` reads the policy inside the Job.
 
     `jobs` is for a Job that starts other Jobs.
     """
     files = list_local_files(policy)
     text = to_toml(replace(_relocate_files(policy, files), jobs=jobs or JobsSection()))
-    items = [replace(POLICY_FILE, content=text.encode())]
-    items += [BundleFile(key, path.name, _read_file(path)) for (_, key), path in files.items()]
-    return input_bundle.pack_bundle(items)
+    contents = {f"{key}/{path.name}": _read_file(path) for (_, key), path in files.items()}
+    return transfer.pack_files({POLICY_FILE: text.encode(), **contents})
 
 
 def list_local_files(policy: Policy) -> dict[tuple[str, str], Path]:
@@ -186,7 +186,7 @@ def _relocate_files(policy: Policy, files: Mapping[tuple[str, str], Path]) -> Po
 
 def _read_file(path: Path) -> bytes:
     try:
-        if path.stat().st_size > input_bundle.MAX_UNPACKED:
+        if path.stat().st_size > transfer.MAX_UNPACKED:
             raise ConfigurationError(f"{path} is too large for a Job", hint="publish it, or run --on here")
         return path.read_bytes()
     except OSError as error:

@@ -17,11 +17,10 @@ from antidote_ci.hub import access, jobs_api, pull
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.jobs_api import Job, JobRequest
 from antidote_ci.hub.retry import RetryPolicy
-from antidote_ci.jobs import input_bundle, job_estimate, job_results, job_spec, result_stream
-from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
+from antidote_ci.jobs import job_estimate, job_results, job_spec, transfer
 from antidote_ci.jobs.job_estimate import CostEstimate
 from antidote_ci.jobs.job_spec import JobSpec
-from antidote_ci.jobs.result_stream import JobResult
+from antidote_ci.jobs.transfer import FILES_VARIABLE, TOKEN_VARIABLE, JobResult
 from antidote_ci.pipeline import output, resolve
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import Report
@@ -60,7 +59,7 @@ class LogListener:
         if self.console.ending is not None:
             raise self.console.ending
         self.lines.append(line)
-        if line.strip() and not result_stream.is_result_line(line, self.token):
+        if line.strip() and not transfer.is_result_line(line, self.token):
             self.console.print(f"  | {flatten(line)}")
 
 
@@ -137,10 +136,7 @@ def _find_running(plan: Submission) -> Job | None:
     """A Job of this account that does the same work. Labels alone prove nothing: other members can set them."""
     for job in jobs_api.find_working(plan.access, plan.estimate.namespace, plan.job_spec.labels):
         own = job.initiator == plan.account or (job.initiator is None and job.namespace == plan.account)
-        same = (
-            job.command == plan.job_spec.arguments
-            and job.environment.get(input_bundle.VARIABLE) == plan.job_spec.input_bundle
-        )
+        same = job.command == plan.job_spec.arguments and job.environment.get(FILES_VARIABLE) == plan.job_spec.files
         if own and same and TOKEN_VARIABLE in job.environment:
             return job
     return None
@@ -166,7 +162,7 @@ def _build_request(plan: Submission, token: str, config: RunConfig) -> JobReques
 
 def _read_result(submitting: HubAccess, job: Job, listener: LogListener) -> JobResult | None:
     """Decode the result from the log. The log is read again while it is incomplete: its last lines may arrive late."""
-    result = result_stream.decode_result(listener.lines, listener.token)
+    result = transfer.decode_result(listener.lines, listener.token)
     for attempt in range(MAX_LOG_READS if job.stage in FINISHED_STAGES and job.has_run else 0):
         if result is not None:
             break
@@ -174,7 +170,7 @@ def _read_result(submitting: HubAccess, job: Job, listener: LogListener) -> JobR
         lines = jobs_api.read_log(submitting, job)
         for line in jobs_api.skip_repeated(list(listener.lines), lines):
             listener.receive(line)
-        result = result_stream.decode_result([*listener.lines, *lines], listener.token)
+        result = transfer.decode_result([*listener.lines, *lines], listener.token)
     return result
 
 

@@ -11,8 +11,9 @@ from antidote_ci.hub import jobs_api, webhooks
 from antidote_ci.hub.access import HubAccess, jobs_access, read_name, webhook_access
 from antidote_ci.hub.jobs_api import JobRequest
 from antidote_ci.hub.webhooks import Webhook, WebhookSpec
-from antidote_ci.jobs import input_bundle, job_spec
+from antidote_ci.jobs import job_spec
 from antidote_ci.jobs.entrypoint import OUT
+from antidote_ci.jobs.transfer import FILES_VARIABLE
 from antidote_ci.policy import Policy
 from antidote_ci.service.events import is_allowed_repository
 
@@ -106,7 +107,7 @@ def _build_job_request(
             *(["--on=hf-jobs"] if starts_others else []),
         ],
         environment={
-            input_bundle.VARIABLE: job_spec.pack_policy(policy, replace(jobs, image=image) if starts_others else None)
+            FILES_VARIABLE: job_spec.pack_policy(policy, replace(jobs, image=image) if starts_others else None)
         },
         secrets={},
         flavor=jobs.flavor or SMALL_FLAVOR,

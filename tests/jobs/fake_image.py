@@ -6,9 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from antidote_ci.jobs import result_stream
-from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
-from antidote_ci.jobs.result_stream import JobResult
+from antidote_ci.jobs.transfer import TOKEN_VARIABLE, JobResult, encode_result
 
 
 def say(text: str) -> None:
@@ -18,7 +16,7 @@ def say(text: str) -> None:
 
 def send(exit_code: int, report: str | None) -> int:
     """Send a result as `jobs.entrypoint` does."""
-    say("\n".join(result_stream.encode_result(JobResult(exit_code, report, "# card\n"), os.environ[TOKEN_VARIABLE])))
+    say("\n".join(encode_result(JobResult(exit_code, report, "# card\n"), os.environ[TOKEN_VARIABLE])))
     return exit_code
 
 

@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from antidote_ci import records
-from antidote_ci.jobs import entrypoint, input_bundle, job_spec, result_stream
-from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
-from antidote_ci.jobs.input_bundle import BundleFile
-from antidote_ci.jobs.result_stream import JobResult
+from antidote_ci.jobs import entrypoint, job_spec, transfer
+from antidote_ci.jobs.transfer import FILES_VARIABLE, TOKEN_VARIABLE, JobResult
 from antidote_ci.policy import Policy, override_section, read_policy
 from loopback_hub import LoopbackHub
 from tests.command_line import finish_command, read_report, start_command
@@ -48,13 +46,13 @@ def test_result_is_sent_through_the_log() -> None:
     code, lines = ended("--version", **{TOKEN_VARIABLE: TOKEN})
     assert code == 0
     assert lines[0].startswith("antidote-ci ")
-    assert result_stream.decode_result(lines, TOKEN) == JobResult(0, None, None)
+    assert transfer.decode_result(lines, TOKEN) == JobResult(0, None, None)
 
 
 def test_no_result_is_sent_without_a_token() -> None:
-    """A Job that a webhook starts has an input bundle and no token."""
+    """A Job that a webhook starts has files and no token."""
     packed = job_spec.pack_policy(override_section(Policy(), "evaluation", prompts="embedded", judge="refusal"))
-    code, lines = ended("evaluate", "./nowhere", job_spec.POLICY_OPTION, **{input_bundle.VARIABLE: packed})
+    code, lines = ended("evaluate", "./nowhere", job_spec.POLICY_OPTION, **{FILES_VARIABLE: packed})
     assert code == 2
     assert not any("antidote-ci:" in line for line in lines)
     assert "error: there is no folder ./nowhere" in lines, "the policy was found"
@@ -63,7 +61,7 @@ def test_no_result_is_sent_without_a_token() -> None:
 def test_error_is_sent_through_the_log() -> None:
     code, lines = ended("evaluate", "--policy=policy/antidote.toml", "./nowhere", **{TOKEN_VARIABLE: TOKEN})
     assert code == 2
-    assert result_stream.decode_result(lines, TOKEN) == JobResult(2, None, None)
+    assert transfer.decode_result(lines, TOKEN) == JobResult(2, None, None)
     assert "error: there is no policy file policy/antidote.toml" in lines
 
 
@@ -75,7 +73,7 @@ def test_command_does_not_know_the_token() -> None:
     code = f"import sys; from antidote_ci.jobs import entrypoint; sys.exit(entrypoint.run_inside_job([], {names!r}))"
     variables = {
         TOKEN_VARIABLE: TOKEN,
-        input_bundle.VARIABLE: input_bundle.pack_bundle([BundleFile("task", "a.jsonl", b"")]),
+        FILES_VARIABLE: transfer.pack_files({"task/a.jsonl": b""}),
         "HF_TOKEN": "a",
     }
     done = subprocess.run(
@@ -91,7 +89,7 @@ def test_signal_is_forwarded_to_the_command(tmp_path: Path) -> None:
     """A command that waits for an unreachable Hub ends after SIGTERM, and its result is sent."""
     away = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_RETRY_SECONDS": "60", "HOME": str(tmp_path)}
     packed = job_spec.pack_policy(override_section(Policy(), "evaluation", prompts="embedded", judge="refusal"))
-    variables = {TOKEN_VARIABLE: TOKEN, input_bundle.VARIABLE: packed, **away}
+    variables = {TOKEN_VARIABLE: TOKEN, FILES_VARIABLE: packed, **away}
     lines = []
     with begin("evaluate", "org/model", job_spec.POLICY_OPTION, **variables) as process:
         for line in process.stdout or ():
@@ -99,7 +97,7 @@ def test_signal_is_forwarded_to_the_command(tmp_path: Path) -> None:
             if "retrying in" in line:
                 process.send_signal(signal.SIGTERM)
     assert process.returncode == 143, "".join(lines)
-    assert result_stream.decode_result(lines, TOKEN) == JobResult(143, None, None)
+    assert transfer.decode_result(lines, TOKEN) == JobResult(143, None, None)
 
 
 def test_signal_at_the_start_of_the_command_is_forwarded() -> None:
@@ -123,7 +121,7 @@ sys.exit(entrypoint.run_inside_job([], [sys.executable, "-c", "import time; time
         check=False,
     )
     assert ended.returncode == 143, ended.stderr
-    assert result_stream.decode_result(ended.stdout.splitlines(), TOKEN) == JobResult(143, None, None)
+    assert transfer.decode_result(ended.stdout.splitlines(), TOKEN) == JobResult(143, None, None)
 
 
 def variable(content: str) -> str:
@@ -131,27 +129,27 @@ def variable(content: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "bundle",
+    "packed",
     [
-        input_bundle.pack_bundle([BundleFile("..", "antidote.toml", b"")]),
+        transfer.pack_files({"../antidote.toml": b""}),
         "not base64",
         b64encode(b"hello").decode(),
         variable("{"),
         variable("5"),
         variable("[5]"),
-        variable('[["task", "a", 5]]'),
-        variable(json.dumps([["task", "a" * 300, ""]])),
+        variable('{"task/a": 5}'),
+        variable(json.dumps({"task/" + "a" * 300: ""})),
         variable("[" * 100_000),
     ],
 )
-def test_invalid_input_bundle_exits_3_and_runs_nothing(
-    bundle: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_invalid_files_exit_3_and_run_nothing(
+    packed: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(input_bundle.VARIABLE, bundle)
+    monkeypatch.setenv(FILES_VARIABLE, packed)
     assert entrypoint.run_inside_job(["--version"]) == 3
     output = capfd.readouterr()
     assert output.out == ""
-    assert output.err.startswith("error: the input bundle of this Job cannot be unpacked: ")
+    assert output.err.startswith("error: the files of this Job cannot be unpacked: ")
     assert len(output.err.splitlines()) == 1
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.jobs import input_bundle, job_spec
+from antidote_ci.jobs import job_spec, transfer
 from antidote_ci.jobs.job_spec import JobSpec
 from antidote_ci.policy import Command, Policy, RunConfig, override_section, read_policy
 
@@ -56,7 +56,7 @@ def test_policy_and_its_files_are_sent(with_files: Policy, tmp_path: Path, monke
     ]
     inside = tmp_path / "inside"
     inside.mkdir()
-    input_bundle.unpack_bundle(spec.input_bundle, inside)
+    transfer.unpack_files(spec.files, inside)
     monkeypatch.chdir(inside)
     read = read_policy(Path("policy/antidote.toml"))
     assert read.sha256() == with_files.sha256() == spec.policy_sha256

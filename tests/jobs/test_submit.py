@@ -15,7 +15,7 @@ import pytest
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
 from antidote_ci.jobs import job_estimate, job_results, submit
-from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
+from antidote_ci.jobs.transfer import TOKEN_VARIABLE
 from antidote_ci.policy import RunConfig, override_section
 from antidote_ci.records import Report, ReportedSource
 from antidote_ci.report.console import Console

@@ -14,7 +14,7 @@ from typer.testing import Result
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
 from antidote_ci.hub import access, webhooks
-from antidote_ci.jobs import input_bundle
+from antidote_ci.jobs.transfer import FILES_VARIABLE, unpack_files
 from antidote_ci.policy import (
     EvaluationSection,
     JobsSection,
@@ -196,7 +196,7 @@ def test_new_job_without_a_flavor_starts_others(hub: LoopbackHub) -> None:
     assert done.webhook.command[-1] == "--on=hf-jobs"
     [source] = hub.store.jobs.list_jobs("team")
     assert (source.spec.flavor, source.spec.timeout) == ("cpu-basic", 3 * 3600)
-    input_bundle.unpack_bundle(source.spec.environment[input_bundle.VARIABLE], hub.store.blobs.folder)
+    unpack_files(source.spec.environment[FILES_VARIABLE], hub.store.blobs.folder)
     assert read_policy(hub.store.blobs.folder / "policy" / "antidote.toml").jobs == policy.jobs
 
 

@@ -1,13 +1,67 @@
-"""Transfer of a result through a log that loses, repeats, reorders and damages lines."""
+"""Local files that are sent with a Job, and a result in a log that loses, repeats, reorders and damages lines."""
 
 import hashlib
+import json
 import random
 import re
+import zlib
+from base64 import b64encode
+from pathlib import Path
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.jobs.result_stream import JobResult, decode_result, encode_result, is_result_line
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.jobs.transfer import (
+    FILES_VARIABLE,
+    MAX_PACKED,
+    JobResult,
+    decode_result,
+    encode_result,
+    is_result_line,
+    pack_files,
+    unpack_files,
+)
+
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
+    lambda name: name not in (".", "..") and len(name.encode()) < 200
+)
+PATHS = st.builds("{}/{}".format, st.sampled_from(["prompts", "task", "policy"]), NAMES)
+
+
+@given(st.dictionaries(PATHS, st.binary(max_size=300), max_size=4))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_files_round_trip(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
+    folder = tmp_path_factory.mktemp("job")
+    unpack_files(pack_files(files), folder)
+    unpacked = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert unpacked == files
+    assert pack_files(files) == pack_files(dict(files)), "equal for equal files"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../a", "/etc/passwd", "a/b", "a\0b"])
+@pytest.mark.parametrize("path", ["{}/a", "a/{}"])
+def test_other_paths_are_refused(tmp_path: Path, name: str, path: str) -> None:
+    packed = b64encode(zlib.compress(json.dumps({path.format(name): ""}).encode())).decode()
+    with pytest.raises(ValueError, match="is not a file in a folder"):
+        unpack_files(packed, tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_size_limit_of_files() -> None:
+    draw = random.Random(0)  # noqa: S311 - noise
+    fits = {"task/fits.jsonl": draw.randbytes(MAX_PACKED * 9 // 16 // 2)}
+    assert len(pack_files(fits)) <= MAX_PACKED
+    with pytest.raises(ConfigurationError, match=r"[\d,]+ bytes packed, at most 98,304") as raised:
+        pack_files({**fits, "prompts/large.jsonl": draw.randbytes(MAX_PACKED)})
+    assert raised.value.cause == "the largest is large.jsonl, 98,304 bytes before packing"
+    assert "published prompt set" in str(raised.value.hint)
+
+
+def test_size_limit_fits_an_environment_variable() -> None:
+    assert len(FILES_VARIABLE) + 1 + MAX_PACKED < 128 * 1024
+
 
 TOKEN, OTHER = "a" * 64, "b" * 64
 # A card is read with `surrogateescape`.
