@@ -80,7 +80,7 @@ def write_once(tmp_path_factory: pytest.TempPathFactory, name: str, write: Calla
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """One sandbox for all tests that do not end it: importing torch in a child takes seconds."""
-    with Sandbox(tmp_path_factory.mktemp("child") / "log") as running:
+    with Sandbox(tmp_path_factory.mktemp("child") / "log", None) as running:
         yield running
 
 

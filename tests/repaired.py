@@ -52,7 +52,7 @@ def repair(
     request = ScoreRequest(
         model=model,
         source=source,
-        reference=None if zeroed else reference,
+        reference=Model(reference) if reference and not zeroed else None,
         target=target,
         method=None,
         rows=[],

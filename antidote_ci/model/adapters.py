@@ -41,7 +41,7 @@ def require_complete(model: Model) -> None:
     """
     if model.adapter is None:
         return
-    network = build_on_meta_device(model.folder)
+    network = build_on_meta_device(model)
     module_paths = {path for path, _ in network.named_modules()}
     name = display_name(model.adapter)
     ignored, initialised = _compare_keys(network, model.adapter)
@@ -172,12 +172,12 @@ def not_in_base_error(adapter: str, path: str) -> ConfigurationError:
     )
 
 
-def build_on_meta_device(folder: Path) -> Network:
-    """The network of a full checkpoint with shapes alone: no weight is read."""
+def build_on_meta_device(model: Model) -> Network:
+    """The network of a model, without its adapter, with shapes alone: no weight is read."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = AutoConfig.from_pretrained(model.folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 

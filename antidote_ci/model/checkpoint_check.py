@@ -17,10 +17,12 @@ from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import Tokenizer, loading
 from antidote_ci.model.adapters import build_on_meta_device, require_complete
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.model.memory import measure_free_memory
 from antidote_ci.model.token_rules import refuse_token_rules
 from antidote_ci.model.tokenizer_reading import require_same_reading
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.resource_limits import LimitExceeded, WorkFailed, run_limited
+from antidote_ci.sandbox.client import Sandbox
 
 LOADING_SECONDS = 6
 """Processor time. The largest published tokenizers, with 262,000 tokens and half a million merges, take one second."""
@@ -48,7 +50,10 @@ BLOCK_BYTES = 8 << 20
 
 
 def check_checkpoint(model: Model, on_progress: OnProgress) -> None:
-    """Open every file, try the tokenizer and the chat template, compare config.json with the headers, read all weights.
+    """The whole check of a model: that of `read_layout`, and then what only a framework shows.
+
+    Every file is opened, tokenizer and chat template are tried, config.json is compared with the headers, and all
+    weights are read.
 
     Raises UnsafeCheckpoint when a limit is exceeded, a template reads attributes or treats texts differently, the
     tokenizer writes tokens without an embedding, a configuration has rules for tokens, two tensors for one parameter
@@ -59,6 +64,8 @@ def check_checkpoint(model: Model, on_progress: OnProgress) -> None:
     on_progress(Progress("opening the tokenizer", 0, 1))
     for path in list_model_files(model):
         path.open("rb").close()  # safetensors reports a file without read permission as missing
+    layout = read_layout(model.folder)
+    layouts = [layout, read_layout(model.adapter)] if model.adapter else [layout]
     _run_limited(name, lambda: _suppress_expected(lambda: loading.load_tokenizer(model)), LOADING_SECONDS)
     tokenizer = loading.load_tokenizer(model)
     _run_limited(name, lambda: _try_texts(tokenizer), ENCODING_SECONDS)
@@ -69,12 +76,17 @@ def check_checkpoint(model: Model, on_progress: OnProgress) -> None:
         loading.require_embedded(model, encode_texts(tokenizer, texts))
         require_same_reading(tokenizer, texts)
     on_progress(Progress("opening the tokenizer", 1, 1))
-    _require_buildable(model, read_layout(model.folder))
-    for folder in filter(None, (model.folder, model.adapter)):
-        require_finite(folder, on_progress)
+    _require_buildable(model, layout)
+    for each in layouts:
+        require_finite(each, on_progress)
 
 
-def require_finite(folder: Path, on_progress: OnProgress) -> None:
+def open_sandbox(log: Path) -> Sandbox:
+    """The sandbox of a command: it checks each model before any other call opens it. `log` as in `Sandbox`."""
+    return Sandbox(log, check_checkpoint, measure_free_memory)
+
+
+def require_finite(layout: CheckpointLayout, on_progress: OnProgress) -> None:
     """Read all weights of a checkpoint in blocks.
 
     Raises UnsafeCheckpoint that names the first tensor with NaN, an infinity, or a number that bfloat16 cannot hold: it
@@ -82,13 +94,12 @@ def require_finite(folder: Path, on_progress: OnProgress) -> None:
     """
     import torch
 
-    layout = read_layout(folder)
     largest = torch.finfo(torch.bfloat16).max
     block = bytearray(BLOCK_BYTES)
     view = memoryview(block)
     done, total = 0, count_weight_bytes(layout)
     for shard, header in layout.headers.items():
-        with (folder / shard).open("rb", buffering=0) as file:
+        with (layout.folder / shard).open("rb", buffering=0) as file:
             for name, info in header.tensors.items():
                 file.seek(header.data_start + info.start)
                 left = info.end - info.start
@@ -105,7 +116,7 @@ def require_finite(folder: Path, on_progress: OnProgress) -> None:
                         # Minimum and maximum are NaN if any entry is.
                         extremes = torch.stack(numbers.aminmax()).double()
                         if not bool((extremes.abs() <= largest).all()):
-                            raise _not_finite_error(display_name(folder), name)
+                            raise _not_finite_error(display_name(layout.folder), name)
                     on_progress(Progress("reading the weights", done, total))
 
 
@@ -130,7 +141,7 @@ def _require_buildable(model: Model, layout: CheckpointLayout) -> None:
 
     name = display_name(model.folder)
     try:
-        fault, rivals = run_limited(lambda: _find_misfit(layout), BUILDING_SECONDS, MEMORY)
+        fault, rivals = run_limited(lambda: _find_misfit(model, layout), BUILDING_SECONDS, MEMORY)
         if model.adapter is not None:
             adapter = model.adapter
             name = f"{name} with {display_name(adapter)}"
@@ -163,7 +174,7 @@ Misfit = tuple[str, tuple[list[int], list[int]] | None]
 """A parameter without weights, or with its shape in the files and in the network."""
 
 
-def _find_misfit(layout: CheckpointLayout) -> tuple[Misfit | None, list[tuple[str, str]]]:
+def _find_misfit(model: Model, layout: CheckpointLayout) -> tuple[Misfit | None, list[tuple[str, str]]]:
     """Return the first misfit, None if all parameters fit; and the pairs of tensors that are for one parameter.
 
     Raises LimitExceeded when the network's buffers are too large.
@@ -172,7 +183,7 @@ def _find_misfit(layout: CheckpointLayout) -> tuple[Misfit | None, list[tuple[st
 
     from antidote_ci.model.streaming import weights
 
-    network = build_on_meta_device(layout.folder)
+    network = build_on_meta_device(model)
     if sum(buffer.numel() * buffer.element_size() for buffer in network.buffers()) > MAX_BUFFER_BYTES:
         raise LimitExceeded
     conversions = get_model_conversion_mapping(network)

@@ -46,7 +46,7 @@ def merge_checkpoint(request: MergeRequest, on_progress: OnProgress) -> None:
     model, output = request.model, request.output
     tokenizer = loading.load_tokenizer(model)
     require_complete(model)
-    network = build_on_meta_device(model.folder)
+    network = build_on_meta_device(model)
     merge = _plan_merge(network, model)
     output.mkdir(parents=True)
     if merge is None:

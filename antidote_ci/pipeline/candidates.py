@@ -269,7 +269,7 @@ def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Sco
     request = ScoreRequest(
         model=factory.runnable_model,
         source=factory.source.layout.folder,
-        reference=factory.reference_folder,
+        reference=resolve.to_model(factory.reference, None) if factory.target == "delta" else None,
         target=factory.target,
         method=method,
         rows=rows,

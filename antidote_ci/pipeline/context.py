@@ -12,8 +12,7 @@ from antidote_ci.evaluation import gate, kinds
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.saved import AnswerLog
-from antidote_ci.model.checkpoint_check import check_checkpoint
-from antidote_ci.model.memory import measure_free_memory
+from antidote_ci.model.checkpoint_check import open_sandbox
 from antidote_ci.pipeline import evaluator, output
 from antidote_ci.pipeline.resolve import ReportedModel
 from antidote_ci.policy import RunConfig
@@ -58,7 +57,7 @@ def open_context(
         output.clear_output(config.out, keep_results=resume)
         work.mkdir(parents=True)
         try:
-            with Sandbox(config.out / output.LOG_FILE, check_checkpoint, measure_free_memory) as sandbox:
+            with open_sandbox(config.out / output.LOG_FILE) as sandbox:
                 run_evaluator = evaluator.build_evaluator(config, fetched, sandbox, work, log)
                 yield RunContext(config, console, run_id, work, sandbox, run_evaluator, reported_model)
         finally:

@@ -20,6 +20,7 @@ from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.prompt_sets import FetchedSet, FetchedSets
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.hub import datasets, memory_needs, pull
+from antidote_ci.model.checkpoint_check import open_sandbox
 from antidote_ci.model.likelihood import ChoiceRequest, EncodeChoicesRequest, choose_answers, encode_task_choices
 from antidote_ci.paths import create_folder, require_writable
 from antidote_ci.percentages import format_percent
@@ -147,7 +148,7 @@ def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -
     labelled = calibration.read_labels(labels)
     with console.step("pull the judge"):
         [fetched] = fetch_judges(specs, console.report)
-    with TemporaryDirectory(prefix="antidote-") as work, Sandbox(Path(work) / "child.log") as sandbox:
+    with TemporaryDirectory(prefix="antidote-") as work, open_sandbox(Path(work) / "child.log") as sandbox:
         judge = catalog.build_judge(fetched, settings, sandbox, AnswerStore(answer_cache_folder(os.environ)))
         with console.step("judge the labelled answers"):
             measured = calibration.measure_judge(judge, labelled, labels, console.report)

@@ -13,12 +13,12 @@ from antidote_ci.evaluation.generators.server import ServerGenerator
 from antidote_ci.evaluation.judges import catalog, endpoint
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.hub.access import RESOURCE_VARIABLE, write_access
+from antidote_ci.model.checkpoint_check import open_sandbox
 from antidote_ci.paths import is_path
 from antidote_ci.pipeline import comparison, evaluator, model_names, output, resolve
 from antidote_ci.policy import EMBEDDED, SELF, Command, Policy, RunConfig
 from antidote_ci.records import Calibration, JudgeIdentity, Measure, from_json
 from antidote_ci.report.ci_files import JUNIT_START
-from antidote_ci.sandbox.client import Sandbox
 
 ANY_MODEL = "any"
 """With a model's name, no server is asked for its models."""
@@ -107,7 +107,7 @@ def _require_generator(config: RunConfig) -> None:
         chat_api.connect(address, os.environ.get(evaluator.SERVER_KEY_VARIABLE) or None, model or ANY_MODEL)
     elif config.policy.evaluation.server is not None:
         # It checks the command, and starts nothing before a request.
-        ServerGenerator(config.policy.evaluation.server, config.out, Sandbox(config.out), AnswerStore(config.out))
+        ServerGenerator(config.policy.evaluation.server, config.out, open_sandbox(config.out), AnswerStore(config.out))
 
 
 def require_file_can_be_created(path: Path, option: str) -> None:

@@ -10,6 +10,7 @@ from antidote_ci.checkpoint.json_files import parse_object
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
+from antidote_ci.model.checkpoint_check import open_sandbox
 from antidote_ci.paths import find_folder, is_path
 from antidote_ci.pipeline import model_names, resolve
 from antidote_ci.pipeline.comparison import MAX_REPORT_BYTES
@@ -30,7 +31,6 @@ from antidote_ci.repair.manifest import load_manifest
 from antidote_ci.report.console import Console
 from antidote_ci.report.origins import full_name
 from antidote_ci.report.text import flatten
-from antidote_ci.sandbox.client import Sandbox
 
 NOT_SHOWN = (
     "that the model is safe (run `antidote-ci evaluate`), and that source and reference are the right ones: "
@@ -130,7 +130,7 @@ def _compare(
     if named_reference is not None:
         with console.step("pull the reference"):
             reference_location = _locate_origin("reference", named_reference, reference, result, console.report)
-    with TemporaryDirectory(prefix="antidote-") as work, Sandbox(Path(work) / "child.log") as sandbox:
+    with TemporaryDirectory(prefix="antidote-") as work, open_sandbox(Path(work) / "child.log") as sandbox:
         request = verifying.VerifyRequest(
             repaired=result.folder,
             source=source_location.folder,

@@ -42,7 +42,11 @@ class WeightEdit:
 
 @dataclass(frozen=True)
 class Model:
-    """Weights to load: a full checkpoint, with a LoRA adapter if any, and with an edit if it is a repair on trial."""
+    """Weights to load: a full checkpoint, with a LoRA adapter if any, and with an edit if it is a repair on trial.
+
+    A checkpoint that a framework opens reaches a child as a `Model`, never as a path, because the sandbox checks every
+    model of a request first. Of a path, a child reads only the bytes.
+    """
 
     folder: Path
     adapter: Path | None = None

@@ -193,7 +193,7 @@ def _scoring_memory(work: RepairWorkload) -> int:
     answering = 0
     if is_taylor:
         outside += loaded_bytes(meta_model.tensor_names(HEAD_PART), 0) + _logits_memory(meta_model)
-        if memory.fits_in_memory(Model(meta_model.layout.folder)):
+        if memory.fits_in_memory(meta_model.full_model):
             answering = item * meta_model.layout.entries
     cached = len(meta_model.blocks) + 1 if is_taylor else 1  # gradients need the input of every block
     hidden_states = cached * item * width * sum(work.texts) // CHARACTERS_PER_TOKEN

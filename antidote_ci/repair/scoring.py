@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from antidote_ci import __version__, records
@@ -42,7 +42,7 @@ class ScoreRequest:
     model: Model
     source: Path
     """The checkpoint to repair: the folder of the adapter, or that of `model`."""
-    reference: Path | None
+    reference: Model | None
     target: RepairTarget
     method: ScoreMethod | None
     """None lists the tensors without scoring them, for `scale` and for a `random` without a repair to compare to."""
@@ -68,7 +68,9 @@ def score_weights(request: ScoreRequest, on_progress: OnProgress) -> Scores:
     files = _hash_folders(_input_folders(request), on_progress)
     source_files = _shard_hashes(read_layout(request.source), files[request.source])
     reference_files = (
-        _shard_hashes(read_layout(request.reference), files[request.reference]) if request.reference else {}
+        _shard_hashes(read_layout(request.reference.folder), files[request.reference.folder])
+        if request.reference
+        else {}
     )
 
     def to_record(digest: str, plan: ComputeEnvironment | None) -> Scores:
@@ -109,7 +111,7 @@ def _measure_statistics(request: ScoreRequest, output: Path, on_progress: OnProg
     scratch = request.folder / SCRATCH
     if request.method == "taylor":
         # The base of an adapter is its reference.
-        reference = request.model.folder if request.target == "adapter" else request.reference
+        reference = replace(request.model, adapter=None) if request.target == "adapter" else request.reference
         if reference is None:
             raise ValueError("full weights are scored against a reference")
         taylor = TaylorRequest(
@@ -140,7 +142,7 @@ def _input_folders(request: ScoreRequest) -> list[Path]:
     """Return the folders whose files determine the scores."""
     folders = [request.source]
     if request.reference:
-        folders.append(request.reference)
+        folders.append(request.reference.folder)
     if request.method is not None:
         folders.append(request.model.folder)
     return list(dict.fromkeys(folders))

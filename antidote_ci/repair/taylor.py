@@ -44,7 +44,7 @@ class TaylorRequest:
     """
 
     model: Model
-    reference: Path
+    reference: Model
     """The full aligned checkpoint; for an adapter its base."""
     harmful: list[str]
     benign: list[str]
@@ -72,11 +72,11 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
             "taylor needs prompts to unlearn and prompts to keep, and one of the two sets is empty",
             hint="name them with --realignment, and with --benign or --task",
         )
-    models = Model(request.reference), request.model
+    models = request.reference, request.model
     tokenizer = loading.load_cached_tokenizer(request.model)
     device, dtype = loading.select_device_and_dtype()
     reference, fine_tune = (MetaModel(model, dtype, device) for model in models)
-    halfway = MetaModel(request.model, dtype, device, halfway_to=request.reference)
+    halfway = MetaModel(request.model, dtype, device, halfway_to=request.reference.folder)
     scored, _ = list_scored(request.model, "adapter" if request.model.adapter else "delta")
     if describe_template(tokenizer, request.chat.template_arguments).thoughts == "open":
         raise _thought_error(request.model)
@@ -172,7 +172,7 @@ def _write_scores(
 
     adapter = request.model.adapter
     source = read_layout(adapter or request.model.folder)
-    reference = None if adapter else read_layout(request.reference)
+    reference = None if adapter else read_layout(request.reference.folder)
     paths = {tensor.name: folder / f"{number}.safetensors" for number, tensor in enumerate(scored)}
     entries, leading = sum(tensor.entries for tensor in scored), None
     count, stride = count_leading(entries), leading_stride(entries)

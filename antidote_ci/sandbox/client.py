@@ -51,12 +51,13 @@ class Sandbox:
     def __init__(
         self,
         log: Path,
-        check: Callable[[Model, OnProgress], None] | None = None,
+        check: Callable[[Model, OnProgress], None] | None,
         measure_free_memory: Callable[[Model, OnProgress], int] | None = None,
     ) -> None:
         """`log` is the file to which the children write their output. Beside it lies a folder of links to the inputs.
 
-        `check` runs once for each model before any other call opens it. `measure_free_memory` returns the bytes that
+        `check` runs once for each model before any other call opens it; None is for children that open no model.
+        `measure_free_memory` returns the bytes that
         are free where a child loads a model. Without it, a child ends before one with other inputs starts.
         """
         self._log_path = log

@@ -256,7 +256,7 @@ def simulate_run(scenario: Scenario, folder: Path, seed: int) -> str:
             Console("silent"),
             "run",
             work,
-            InProcess(work / "log"),
+            InProcess(work / "log", None),
             evaluator,
             resolve.to_reported_model(source),
         )

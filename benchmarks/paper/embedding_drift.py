@@ -54,7 +54,7 @@ def store_reference_outputs(
     rows = encode_prompts(loading.load_tokenizer(reference), prompts, NO_SETTINGS)
     folder.mkdir(parents=True, exist_ok=True)
     aligned = ReferenceOutputs(rows, folder)
-    modules = len(find_attention_modules(build_on_meta_device(reference.folder)))
+    modules = len(find_attention_modules(build_on_meta_device(reference)))
     checked = False
 
     def store(key: str, output: Tensor) -> None:
@@ -81,7 +81,7 @@ def measure_drift(model: Model, aligned: ReferenceOutputs, batch_size: int = BAT
 
 def has_attention(model: Model) -> bool:
     """Whether the model has attention modules. No weight is read."""
-    return bool(find_attention_modules(build_on_meta_device(model.folder)))
+    return bool(find_attention_modules(build_on_meta_device(model)))
 
 
 def find_attention_modules(network: Network) -> dict[str, Network]:

@@ -16,6 +16,7 @@ from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.measure import Evaluator, PromptSets
 from antidote_ci.evaluation.prompts import drop_duplicates
 from antidote_ci.evaluation.saved import AnswerLog
+from antidote_ci.model.checkpoint_check import open_sandbox
 from antidote_ci.model.likelihood import EncodeChoicesRequest
 from antidote_ci.pipeline.evaluator import choose_likeliest
 from antidote_ci.policy import Gate
@@ -100,7 +101,7 @@ def open_instruments(reference: Path, asked: PromptSets, work: Path, store: Path
             hint="take another model: --model",
         )
     work.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=work, prefix="aligned-") as name, Sandbox(work / LOG) as sandbox:
+    with TemporaryDirectory(dir=work, prefix="aligned-") as name, open_sandbox(work / LOG) as sandbox:
         drifting = sample_evenly([row.prompt for row in asked.harmful], DRIFT_PROMPTS)
         aligned = embedding_drift.store_reference_outputs(Model(reference), drifting, Path(name))
         yield Instruments(sandbox, _build_evaluator(sandbox, AnswerStore(store), tokens), asked, aligned, work)

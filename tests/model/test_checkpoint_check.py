@@ -122,7 +122,7 @@ def test_sandbox_checks_without_reading_weights(tiny_llama: Path, copy_of: CopyO
 
 def test_tokenizer_that_cannot_be_opened_is_a_configuration_error(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
-    edit(folder / "tokenizer.json", pre_tokenizer={"type": "NoSuchThing"})
+    edit(folder / "tokenizer.json", pre_tokenizer={"type": "Split"})
     error = require_refused(folder)
     assert isinstance(error, ConfigurationError)
     assert "cannot be opened: it raises" in error.what
@@ -176,7 +176,7 @@ def test_weights_that_are_not_finite_are_refused(
 
     replace_weights(folder, change)
     with pytest.raises(UnsafeCheckpoint, match=rf"'{name}' in llama holds NaN, an infinity"):
-        require_finite(folder, lambda _: None)
+        require_finite(read_layout(folder), lambda _: None)
 
 
 def test_blocks_of_weights_are_read_to_the_end(tmp_path: Path, tiny_llama: Path, copy_of: CopyOf) -> None:
@@ -187,11 +187,11 @@ def test_blocks_of_weights_are_read_to_the_end(tmp_path: Path, tiny_llama: Path,
         tensors["wide"] = wide
 
     replace_weights(folder, change)
-    require_finite(folder, lambda _: None)
+    require_finite(read_layout(folder), lambda _: None)
     wide[-1, -1] = math.nan
     replace_weights(folder, change)
     with pytest.raises(UnsafeCheckpoint, match="'wide'"):
-        require_finite(folder, lambda _: None)
+        require_finite(read_layout(folder), lambda _: None)
 
 
 def test_weights_of_an_adapter_are_read(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:

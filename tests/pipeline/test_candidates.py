@@ -61,7 +61,7 @@ def answer(sandbox: Sandbox, model: Model) -> list[GeneratedAnswer]:
 def test_a_trial_in_memory_answers_as_the_written_weights_do(
     trained_pair: Path, tmp_path: Path, method: Method, dose: float
 ) -> None:
-    with Sandbox(tmp_path / "child.log") as sandbox:
+    with Sandbox(tmp_path / "child.log", None) as sandbox:
         factory = build_factory(tmp_path, trained_pair, sandbox)
         masks = build_method_masks(factory, method, [dose])
         with prepare_trial(factory, masks, dose) as model:

@@ -135,7 +135,7 @@ def test_reference_that_cannot_answer_is_not_asked(large: Path, tiny_llama: Path
 
 def test_adapter_is_merged_in_files(large: Path) -> None:
     model = Model(large / "reference", large / "adapter")
-    plan = merging._plan_merge(build_on_meta_device(model.folder), model)
+    plan = merging._plan_merge(build_on_meta_device(model), model)
     assert plan is not None
     assert plan.keys() == read_layout(model.folder).tensors.keys()
     merged = plan["model.layers.79.self_attn.v_proj.weight"]()

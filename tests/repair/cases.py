@@ -97,7 +97,7 @@ def score_request(case: Case, folder: Path, method: ScoreMethod | None = "antido
     return ScoreRequest(
         model=case.model,
         source=case.source,
-        reference=case.reference,
+        reference=Model(case.reference) if case.reference else None,
         target=case.target,
         method=method,
         rows=ROWS,

@@ -297,7 +297,7 @@ def test_identity_holds_behind_the_links_of_the_sandbox(tmp_path: Path) -> None:
     case = write_case("bfloat16", tmp_path)
     known = with_identities(scaled(case, tmp_path, 0.3))
     false_hashes = replace(known.scores, source_files={"model.safetensors": "0" * 64})
-    with Sandbox(tmp_path / "log") as sandbox:
+    with Sandbox(tmp_path / "log", None) as sandbox:
         outputs = [known.destination.parent / "out"]
         request = replace(known, scores=false_hashes, destination=outputs[0] / "model")
         done = sandbox.call(apply_mask, request, ignore, outputs=outputs)

@@ -68,7 +68,7 @@ def test_memory_is_estimated_without_a_plan(pair: Path, method: Method) -> None:
 def test_planned_counts_match_the_mask(pair: Path, tmp_path: Path, kind: str, dose: float) -> None:
     plan, plan_request = planned(pair, kind, dose=dose), request(pair, kind)
     source = plan_request.memory.model.adapter or plan_request.memory.model.folder
-    reference = pair / "reference" if kind == "merged" else None
+    reference = Model(pair / "reference") if kind == "merged" else None
     scores = score_weights(
         ScoreRequest(
             plan_request.memory.model,
@@ -85,7 +85,8 @@ def test_planned_counts_match_the_mask(pair: Path, tmp_path: Path, kind: str, do
         ),
         ignore,
     )
-    [mask] = write_mask_files(MaskRequest(source, reference, scores, None, [dose], tmp_path), ignore)
+    restored = reference.folder if reference else None
+    [mask] = write_mask_files(MaskRequest(source, restored, scores, None, [dose], tmp_path), ignore)
     held = sum(int(bits.item()).bit_count() for packed in load_file(mask.path).values() for bits in packed)
     assert held == plan.entries_covered
     assert plan.effective_dose == mask.effective_dose

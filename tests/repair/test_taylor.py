@@ -139,7 +139,7 @@ def test_tokens_missing_from_the_reference_are_refused_before_running(pair: Path
     (tmp_path / "small" / "tokenizer.json").unlink()  # of more words than rows, it would not be opened at all
     with pytest.raises(ConfigurationError, match="small does not have"):
         write_taylor_scores(
-            replace(request_for(pair, "merged", "reference", tmp_path), reference=tmp_path / "small"), fail
+            replace(request_for(pair, "merged", "reference", tmp_path), reference=Model(tmp_path / "small")), fail
         )
 
 
@@ -155,7 +155,7 @@ def test_mode_that_thinks_is_refused(template: str, thinking_model: Path, copy_o
     (folder / "chat_template.jinja").write_text(template)
     harmful, benign = ([form.format(number) for number in range(4)] for form in (thinking.HARMFUL, thinking.HARMLESS))
     request = TaylorRequest(
-        Model(folder), folder, harmful, benign, benign, [], tmp_path / "scores", tmp_path / "scratch", AMPLE
+        Model(folder), Model(folder), harmful, benign, benign, [], tmp_path / "scores", tmp_path / "scratch", AMPLE
     )
     with pytest.raises(ConfigurationError, match="in a mode that thinks"):
         write_taylor_scores(request, ignore)
@@ -196,7 +196,7 @@ def request_for(pair: Path, source: str, reference: str, folder: Path) -> Taylor
     model = Model(pair / reference, pair / source) if source == "adapter" else Model(pair / source)
     return TaylorRequest(
         model=model,
-        reference=pair / reference,
+        reference=Model(pair / reference),
         harmful=HARMFUL,
         benign=BENIGN,
         taught=BENIGN,
@@ -224,7 +224,7 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
     tokenizer = loading.load_tokenizer(request.model)
     network, teacher = (
         architectures.load_network(each).requires_grad_(requires_grad=False)
-        for each in (request.model, Model(request.reference))
+        for each in (request.model, request.reference)
     )
     vocabulary = min(network.config.vocab_size, teacher.config.vocab_size)
     distilled = answered(

@@ -27,5 +27,5 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
             for name, value in SECRETS.items():
                 patch.setenv(name, value)
             patch.setattr(sys, "executable", str(child_functions.write_interpreter(folder / "code")))
-            running = stack.enter_context(Sandbox(folder / "child.log"))
+            running = stack.enter_context(Sandbox(folder / "child.log", None))
         yield running

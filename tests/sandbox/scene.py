@@ -168,9 +168,9 @@ def attack_in_child(names: list[str], folder: Path) -> dict[str, Any]:
         (folder / "attacked").mkdir()
         listeners = Listeners(stack, folder)
         decoy, fragile = start_decoy(stack), start_decoy(stack)
-        neighbour = stack.enter_context(Sandbox(folder / "logs" / "neighbour.log"))
+        neighbour = stack.enter_context(Sandbox(folder / "logs" / "neighbour.log", None))
         sys.executable = str(write_interpreter(folder))
-        attacked = Sandbox(folder / "attacked" / "child.log")
+        attacked = Sandbox(folder / "attacked" / "child.log", None)
         attacked.__enter__()
         sys.executable = interpreter
         before = answer(neighbour, other)

@@ -299,7 +299,7 @@ def test_a_full_disk_ends_the_child(light: Path, tmp_path: Path, monkeypatch: py
         outputs = [folder]
     try:
         with (
-            Sandbox(log) as sandbox,
+            Sandbox(log, None) as sandbox,
             pytest.raises(InfrastructureError, match=f"filled the disk of its {disk}"),
         ):
             sandbox.call(child_functions.create_files, Named("450", folder), ignore, outputs=outputs)
@@ -341,7 +341,7 @@ def test_killed_child_raises_infrastructure_error_and_is_replaced(own: Sandbox) 
 
 
 def test_processes_and_folders_end_with_the_context(light: Path) -> None:
-    with Sandbox(light / "child.log") as running:
+    with Sandbox(light / "child.log", None) as running:
         variables = running.call(child_functions.list_variables, NOTHING, ignore)
         child, server = process_of(running), running._server._process.pid
         homes = [Path(variables["HOME"]), Path(running._server._home.name)]
@@ -364,7 +364,7 @@ def test_a_killed_command_leaves_no_temporary_folder(tiny_llama: Path, tmp_path:
 
 
 def test_killed_server_is_one_error(light: Path) -> None:
-    with Sandbox(light / "child.log") as running:
+    with Sandbox(light / "child.log", None) as running:
         child = running.call(child_functions.get_process, NOTHING, ignore)
         os.kill(running._server._process.pid, signal.SIGKILL)
         with pytest.raises(InfrastructureError, match=r"that starts the sandbox died \(killed\)"):
@@ -379,7 +379,7 @@ from pathlib import Path
 from antidote_ci.sandbox.client import Sandbox
 from tests.sandbox import child_functions
 sys.executable = sys.argv[2]
-with Sandbox(Path(sys.argv[1])) as sandbox:
+with Sandbox(Path(sys.argv[1]), None) as sandbox:
     sandbox.call(child_functions.get_process, child_functions.Named(""), lambda _: None)
     print(sandbox._children[-1].process, sandbox._server._process.pid, flush=True)
     if sys.argv[3] == "busy":
@@ -426,7 +426,7 @@ def test_no_file_stays_open_and_no_folder_is_left(own: Sandbox, tmp_path: Path) 
 def test_server_that_does_not_start_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(sys, "executable", str(child_functions.write_interpreter(tmp_path / "code", code)))
     folder = folder_of(tmp_path / "out")
-    with Sandbox(folder / "child.log") as running:
+    with Sandbox(folder / "child.log", None) as running:
         for _ in range(2):
             with pytest.raises(InfrastructureError, match=r"that starts the sandbox died \(exit \d\)") as raised:
                 running.call(child_functions.get_process, NOTHING, ignore)
@@ -454,7 +454,7 @@ def test_planted_log_is_replaced_and_not_followed(tmp_path: Path, make: Callable
     other, out = tmp_path / "other", folder_of(tmp_path / "out")
     other.write_text("of another program")
     make(out / "child.log", other)
-    with Sandbox(out / "child.log"):
+    with Sandbox(out / "child.log", None):
         assert (out / "child.log").is_file()
         assert not (out / "child.log").is_symlink()
     assert other.read_text() == "of another program"

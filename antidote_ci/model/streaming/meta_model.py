@@ -58,6 +58,7 @@ class MetaModel:
         model.require_unedited()
         self.layout = read_layout(model.folder)
         """The full checkpoint; for an adapter, its base."""
+        self.full_model = replace(model, adapter=None)
         strength = 0.5 if halfway_to else 1.0
         self.lora: LoraAdapter | None = (
             weights.read_lora(read_layout(model.adapter), strength) if model.adapter else None

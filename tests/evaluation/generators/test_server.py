@@ -320,7 +320,7 @@ def test_only_checked_files_of_merged_weights_are_served(
         served.extend({path.name for path in folder.iterdir()} for folder in tmp_path.glob("served-*/model"))
 
     asked_for = replace(request(tiny_llama), model=Model(tiny_llama, tiny_adapter))
-    sandbox = TakenOver(tmp_path / "child.log")
+    sandbox = TakenOver(tmp_path / "child.log", None)
     sandbox.added = added
     with sandbox:
         generator = ServerGenerator(command(), tmp_path, sandbox, empty_store())
