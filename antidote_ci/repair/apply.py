@@ -1,8 +1,8 @@
 """Apply a mask to a checkpoint and write the repaired one. A file operation that runs no model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from antidote_ci.records import (
     Scores,
 )
 from antidote_ci.repair.manifest import seal_manifest
-from antidote_ci.repair.masking import mask_metadata
+from antidote_ci.repair.masking import compute_in_one_thread, mask_metadata
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,7 @@ class ApplyRequest:
     reference_identities: dict[str, FileIdentity] = field(default_factory=dict)
 
 
-@contextmanager
-def _compute_in_one_thread() -> Iterator[None]:
-    """Between two operations the threads of torch wait actively, and so delay those that hash."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_compute_in_one_thread()
+@compute_in_one_thread()  # the waiting threads of torch would delay those that hash
 def apply_mask(request: ApplyRequest, on_progress: OnProgress) -> Manifest:
     """Write the repaired checkpoint to `destination`, completely or not at all, and return its manifest.
 

@@ -5,7 +5,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,20 +81,28 @@ def _map_in_threads(
     pack: Callable[[ScoredTensor], "torch.Tensor"], scored: Sequence[ScoredTensor]
 ) -> Iterator["torch.Tensor"]:
     """Yield `pack` of each tensor in order. At most TENSORS_AT_ONCE are computed ahead, each on one thread."""
+    with compute_in_one_thread() as threads, ThreadPoolExecutor(min(threads, TENSORS_AT_ONCE)) as pool:
+        pending: deque[Future[torch.Tensor]] = deque()
+        for tensor in scored:
+            pending.append(pool.submit(pack, tensor))
+            if len(pending) > TENSORS_AT_ONCE:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+@contextmanager
+def compute_in_one_thread() -> Iterator[int]:
+    """Give each operation of torch one thread, and yield the number of threads that it had before.
+
+    Several would wait actively for each other between blocks that take microseconds, and so delay all other threads.
+    """
     import torch
 
     threads = torch.get_num_threads()
-    # The threads of one operation would wait for each other between blocks that take microseconds.
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(min(threads, TENSORS_AT_ONCE)) as pool:
-            pending: deque[Future[torch.Tensor]] = deque()
-            for tensor in scored:
-                pending.append(pool.submit(pack, tensor))
-                if len(pending) > TENSORS_AT_ONCE:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+        yield threads
     finally:
         torch.set_num_threads(threads)
 
