@@ -152,7 +152,7 @@ def _plan(
     )
     with console.step("plan the repair"):
         plan = sandbox.call(planning.plan_repair, request, console.report)
-    notes = plan.notes + output.collect_notes(resolve.to_reported_model(source), config.run.out / output.MODEL_FOLDER)
+    notes = output.collect_notes(resolve.to_reported_model(source), config.run.out / output.MODEL_FOLDER)
     notes += resolve.vocabulary_differences(source, reference)
     if config.method == "taylor" and policy.evaluation.task is None and prompt_sets.resolve_benign(policy) is None:
         notes.append("Embedded prompts are used to preserve utility. Use --task or --benign to name your own.")

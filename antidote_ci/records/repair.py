@@ -96,7 +96,7 @@ class RepairPlan:
     memory_bytes: int
     """Predicted peak in addition to the interpreter and its libraries."""
     seconds: float
-    notes: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,6 @@ from antidote_ci.repair.methods import METHODS, score_method
 from antidote_ci.repair.targets import list_scored
 from antidote_ci.repair.taylor import FLOAT32, HARMFUL_PER_BENIGN, MAX_HARMFUL, estimate_scratch
 
-NOTABLE_DIFFERENCE = 0.2
-"""The plan has a note when the effective dose differs from the requested one by more than this share of it."""
 CHARACTERS_PER_TOKEN = 4
 """Of English text. No tokenizer is opened."""
 ROWS_AT_ONCE = 16
@@ -90,10 +88,6 @@ def plan_repair(request: PlanRequest, _on_progress: OnProgress) -> RepairPlan:
     work = _build_workload(request.memory, matrices)
     per = METHODS[work.method].per
     covered = _count_covered(matrices, per, request.dose)
-    effective_dose = covered / work.entries if per else request.dose
-    notes = []
-    if abs(effective_dose - request.dose) > NOTABLE_DIFFERENCE * request.dose:
-        notes.append(f"Counts are whole numbers: the dose {request.dose:g} is {effective_dose:.3g} in effect.")
     return RepairPlan(
         source=request.source,
         reference=request.reference,
@@ -101,7 +95,7 @@ def plan_repair(request: PlanRequest, _on_progress: OnProgress) -> RepairPlan:
         target=request.memory.target,
         per=per,
         dose=request.dose,
-        effective_dose=effective_dose,
+        effective_dose=covered / work.entries if per else request.dose,
         tensors=matrices,
         left_alone=left_alone,
         entries_covered=covered,
@@ -110,7 +104,6 @@ def plan_repair(request: PlanRequest, _on_progress: OnProgress) -> RepairPlan:
         seconds=estimate_computation(
             work.method, work.meta_model.layout.entries, work.texts, count_weight_bytes(work.source)
         ).seconds(),
-        notes=notes,
     )
 
 

@@ -105,11 +105,6 @@ def test_scale_counts_the_entries_it_multiplies(pair: Path) -> None:
     assert planned(pair, "merged", "scale", 0.0).entries_covered == 0
 
 
-def test_plan_notes_a_different_effective_dose(pair: Path) -> None:
-    assert "in effect" in planned(pair, "adapter", dose=0.01).notes[0]  # one of B's 8 columns at least
-    assert planned(pair, "merged", dose=0.25).notes == []
-
-
 def test_estimates_grow_with_texts_up_to_the_budget(pair: Path) -> None:
     few = request(pair, "merged", "antidote")
     many = replace(few.memory, texts=[400] * 10**6)
