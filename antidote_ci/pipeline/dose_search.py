@@ -79,11 +79,6 @@ def find_smallest_dose(search: SearchContext, method: MethodMasks) -> tuple[floa
     return find_smallest_passing(method.doses, attempt), attempts
 
 
-def find_attempt(attempts: Sequence[DoseAttempt], dose: float) -> DoseAttempt:
-    """The attempt at `dose`, which the search has tried."""
-    return next(attempt for attempt in attempts if attempt.dose == dose)
-
-
 def nearest_attempts(attempts: Sequence[DoseAttempt]) -> list[DoseAttempt]:
     """The attempts in ascending order of how far their measured values are above the limits in total."""
     return sorted(attempts, key=lambda attempt: (attempt.excess, attempt.dose))

@@ -98,7 +98,8 @@ def _confirm_dose(
 ) -> tuple[Report, Path | None]:
     """Evaluate the chosen dose on the confirmation prompts, which the search has not used. They decide the verdict."""
     console, factory, before = context.console, search.candidates, report.evaluations.before
-    if misses := dose_search.find_attempt(report.attempts, dose).expected_misses:
+    attempt = next(attempt for attempt in report.attempts if attempt.dose == dose)
+    if misses := attempt.expected_misses:
         logger.warning("dose %g is expected to miss a limit by its bound: %s", dose, "; ".join(misses))
     with console.step("evaluate the repair"):
         chosen = candidates.write_candidate(factory, method_masks, dose)
