@@ -27,8 +27,8 @@ OPTIONS = (
     "publish",
     "publish-to",
 )
-FLAGS = ("accept-licence", "frontier", "accept-repair", "keep-failed", "dry-run", "no-cache", "quick")
-DECIDED_BY_POLICY = FLAGS[:4]
+FLAGS = ("frontier", "accept-repair", "keep-failed", "dry-run", "no-cache", "quick")
+DECIDED_BY_POLICY = FLAGS[:3]
 """Flags that the policy may set: false is passed on as --no-FLAG."""
 TOKENS = {
     "hf-token": "HF_TOKEN",

@@ -30,7 +30,6 @@ def run(
     prompts: StrPath | None = None,
     benign: StrPath | None = None,
     task: StrPath | None = None,
-    accept_licence: bool | None = None,
     judge: str | None = None,
     calibration: StrPath | None = None,
     threshold: float | None = None,
@@ -67,7 +66,6 @@ def run(
         prompts=prompts,
         benign=benign,
         task=task,
-        accept_licence=accept_licence,
         judge=judge,
         calibration=calibration,
         threshold=threshold,
@@ -94,7 +92,6 @@ def evaluate(
     prompts: StrPath | None = None,
     benign: StrPath | None = None,
     task: StrPath | None = None,
-    accept_licence: bool | None = None,
     judge: str | None = None,
     calibration: StrPath | None = None,
     threshold: float | None = None,
@@ -121,7 +118,6 @@ def evaluate(
         prompts=prompts,
         benign=benign,
         task=task,
-        accept_licence=accept_licence,
         judge=judge,
         calibration=calibration,
         threshold=threshold,
@@ -144,7 +140,6 @@ def repair(
     realignment: StrPath | None = None,
     benign: StrPath | None = None,
     task: StrPath | None = None,
-    accept_licence: bool | None = None,
     out: StrPath = "antidote-repair",
 ) -> Manifest:
     """Repair `model` with one method at one dose, without an evaluation. The weights are in `model` below `out`.
@@ -163,7 +158,6 @@ def repair(
         reference=reference,
         benign=benign,
         task=task,
-        accept_licence=accept_licence,
         realignment=realignment,
         method=score_method(method) or "antidote",
     )

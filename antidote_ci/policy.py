@@ -82,8 +82,6 @@ class EvaluationSection:
     """For a task on the Hub: its columns of prompts and of expected answers. Without it they are `prompt,expected`."""
     task_match: Literal["exact", "prefix", "last-number", "choice"] = "exact"
     """How an answer is compared with the expected one: docs/task.md."""
-    accept_licence: bool = False
-    """Allow prompt sets with a non-commercial licence."""
     max_new_tokens: Count = 64
     """Maximum length of an answer in tokens."""
     max_thought_tokens: Count | None = None

@@ -81,7 +81,6 @@ def test_shell_completion(typed: str, offered: set[str]) -> None:
         (["run", "a/b", "--judge", "refusal,llama-guard,qwen3guard"], 2, "at most 2"),
         (["run", "a/b"], 3, "cannot be reached"),
         (["run", "a/b", "--prompts", "jailbreak"], 2, "did you mean jailbreakbench?"),
-        (["run", "a/b", "--prompts", "beavertails-evaluation"], 2, "--accept-licence"),
         (["evaluate", "http://127.0.0.1:9/v1", "--server", "x {model} {port}"], 2, "drop --server"),
         (["run", "a/b", "--judge", "refusal", "--prompts", "nowhere.jsonl"], 2, "nowhere.jsonl"),
         (["run", "a/b", "--judge", "refusal", "--prompts", "embedded"], 2, "--realignment embedded"),

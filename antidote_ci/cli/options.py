@@ -128,16 +128,6 @@ Server = Annotated[
         hidden=True,
     ),
 ]
-AcceptLicence = Annotated[
-    bool | None,
-    option(
-        "--accept-licence/--no-accept-licence",
-        "Allow prompt sets with a non-commercial licence.",
-        PROMPTS,
-        key="evaluation.accept_licence",
-        hidden=True,
-    ),
-]
 SaveAnswers = Annotated[
     Path | None,
     option("--save-answers", "Write the answers of the models to this file, readable only by you.", WHERE, hidden=True),

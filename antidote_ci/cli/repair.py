@@ -32,7 +32,6 @@ def repair(
         ),
     ] = None,
     task: options.TaskFile = None,
-    accept_licence: options.AcceptLicence = None,
     out: Annotated[
         Path, options.option("--out", "Folder for weights, scores and plan.", options.WHERE, metavar="FOLDER")
     ] = options.DEFAULT_REPAIR_OUT,
@@ -65,7 +64,6 @@ def repair(
             reference=reference,
             benign=benign,
             task=task,
-            accept_licence=accept_licence,
             realignment=realignment,
             method=score_method(method) or "antidote",
         )

@@ -38,8 +38,7 @@ class Preset:
 
     repository: str
     """`owner/name` of a dataset on the Hub, or `github:owner/name`."""
-    commit: str | None
-    """None when no commit is pinned: main is resolved when the run starts."""
+    commit: str
     prompt: str
     """Column of the prompts."""
     category: str
@@ -47,7 +46,6 @@ class Preset:
     licence: str
     harmful: PresetHalf
     harmless: PresetHalf | None = None
-    non_commercial: bool = False
     sha256: str | None = None
     """Hash of the only file at `commit`, for a host that does not report hashes."""
 
@@ -89,15 +87,6 @@ PRESETS = {
         harmful=PresetHalf("xstest_prompts.csv", where=("label", "unsafe")),
         harmless=PresetHalf("xstest_prompts.csv", where=("label", "safe")),
     ),
-    "beavertails-evaluation": Preset(
-        repository="PKU-Alignment/BeaverTails-Evaluation",
-        commit=None,
-        prompt="prompt",
-        category="category",
-        licence="CC-BY-NC-4.0",
-        harmful=PresetHalf("v1/test.jsonl.xz"),
-        non_commercial=True,
-    ),
 }
 
 
@@ -107,7 +96,7 @@ class PresetSelection:
 
     name: str
     preset: Preset
-    commit: str | None
+    commit: str
 
 
 @dataclass(frozen=True)
@@ -118,7 +107,7 @@ class PromptSetDownload:
     """The name of the set as the user wrote it; the key in `FetchedSets`."""
     repository: str
     """`owner/name` of a dataset on the Hub, or `github:owner/name`."""
-    revision: str | None
+    revision: str
     files: dict[str, str | None]
     """Path -> sha256, or None when it is unknown."""
 
@@ -138,7 +127,7 @@ FetchedSets = Mapping[str, FetchedSet]
 def list_downloads(policy: Policy) -> list[PromptSetDownload]:
     """Return the files that the policy needs, those of one preset together.
 
-    Raises ConfigurationError for an unknown name, a missing half, and a licence that was not accepted.
+    Raises ConfigurationError for an unknown name and a missing half.
     """
     files: dict[PresetSelection, dict[str, str | None]] = {}
     halves: list[tuple[str | None, HalfName]] = [
@@ -148,12 +137,6 @@ def list_downloads(policy: Policy) -> list[PromptSetDownload]:
     for origin, half_name in halves:
         for selection in select_presets(origin):
             half = _select_half(selection, half_name)
-            if selection.preset.non_commercial and not policy.evaluation.accept_licence:
-                raise ConfigurationError(
-                    f"{selection.name} is licensed for non-commercial use only ({selection.preset.licence})",
-                    cause="the licence was not accepted",
-                    hint="add --accept-licence, or name another set",
-                )
             sha256 = selection.preset.sha256 if selection.commit == selection.preset.commit else None
             files.setdefault(selection, {})[half.file] = sha256
     downloads = [

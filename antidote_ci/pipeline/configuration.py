@@ -21,7 +21,6 @@ def configure(
     prompts: str | PathLike[str] | None = None,
     benign: str | PathLike[str] | None = None,
     task: str | PathLike[str] | None = None,
-    accept_licence: bool | None = None,
     judge: str | None = None,
     calibration: str | PathLike[str] | None = None,
     threshold: float | None = None,
@@ -50,7 +49,6 @@ def configure(
         prompts=to_name(prompts),
         benign=to_name(benign),
         task=to_name(task),
-        accept_licence=accept_licence,
         judge=judge,
         calibration=to_name(calibration),
     )

@@ -1,16 +1,12 @@
 """The limits of a report's figures: what they were measured on, and what they do not show."""
 
-import re
-
 from antidote_ci.percentages import format_level, format_percent
 from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS
-from antidote_ci.records import Evaluation, PromptSetRecord, RepairResult, Report
+from antidote_ci.records import Evaluation, RepairResult, Report
 from antidote_ci.report.measures import CONFIDENCE, describe_split
 from antidote_ci.report.statements import SYSTEM_PROMPT
-from antidote_ci.report.text import abbreviate_commits, format_number
+from antidote_ci.report.text import format_number
 from antidote_ci.sandbox.confinement import missing_protections
-
-NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
 
 
 def list_limits(report: Report) -> list[str]:
@@ -21,7 +17,6 @@ def list_limits(report: Report) -> list[str]:
         *_missing_limits(report),
         *_answer_limits(report.evaluations.after or report.evaluations.before),
         *_repair_limits(report.repair),
-        *_licence_limits(report.prompts),
         *report.notes,
     ]
 
@@ -149,12 +144,3 @@ def _repair_limits(repair: RepairResult | None) -> list[str]:
         f"Not repaired: {untouched.what} ({format_number(untouched.weights)} weights; {untouched.why})."
         for untouched in (repair.left_alone if repair else [])
     ]
-
-
-def _licence_limits(prompts: list[PromptSetRecord]) -> list[str]:
-    names = dict.fromkeys(
-        f"{abbreviate_commits(prompt_set.origin)} ({prompt_set.licence})"
-        for prompt_set in prompts
-        if prompt_set.licence and NON_COMMERCIAL.search(prompt_set.licence)
-    )
-    return [f"Some prompts have a non-commercial licence: {', '.join(names)}."] if names else []

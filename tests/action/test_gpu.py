@@ -94,10 +94,10 @@ def start(tmp_path: Path, given: dict[str, str], code: int = 0, **host: str) -> 
 
 
 def test_the_run_is_that_of_the_container_action(tmp_path: Path) -> None:
-    given = {"model": "org/name", "threshold": "0.1", "hf-token": "hf_read", "accept-licence": "true"}
+    given = {"model": "org/name", "threshold": "0.1", "hf-token": "hf_read", "frontier": "true"}
     code, argv, seen = start(tmp_path, given, code=7)
     assert code == 7
-    assert seen["argv"] == ["run", "--threshold=0.1", "--accept-licence", "--", "org/name"]
+    assert seen["argv"] == ["run", "--threshold=0.1", "--frontier", "--", "org/name"]
     assert seen["environ"]["HF_TOKEN"] == "hf_read"
     assert seen["environ"]["HF_ENDPOINT"] == "http://127.0.0.1:1"
     assert seen["environ"]["HF_HOME"] == "/cache/huggingface"

@@ -1,8 +1,6 @@
 """Writes prompt sets in their published formats, with mild text."""
 
 import csv
-import json
-import lzma
 from pathlib import Path
 
 from antidote_ci.evaluation.prompt_sets import PRESETS
@@ -12,7 +10,6 @@ COLUMNS = {
     "strongreject": ["category", "source", "forbidden_prompt"],
     "simple-safety-tests": ["id", "harm_area", "category", "prompt"],
     "xstest": ["id", "prompt", "type", "label", "focus", "note"],
-    "beavertails-evaluation": ["prompt", "category", "category_id"],
 }
 """Preset -> the columns of its files, in order."""
 
@@ -33,7 +30,7 @@ def publish(folder: Path, name: str, harmful: int = 3, harmless: int = 2, topic:
     for file, rows in files.items():
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(as_csv(COLUMNS[name], rows) if path.suffix == ".csv" else as_json_lines(rows))
+        path.write_bytes(as_csv(COLUMNS[name], rows))
     return folder
 
 
@@ -45,7 +42,3 @@ def as_csv(columns: list[str], rows: list[dict[str, str]]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return written.getvalue().encode()
-
-
-def as_json_lines(rows: list[dict[str, str]]) -> bytes:
-    return lzma.compress("".join(json.dumps(row) + "\n" for row in rows).encode())

@@ -1,7 +1,6 @@
 """Prompt sets downloaded with the real client from a loopback Hub."""
 
 import json
-import lzma
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -115,27 +114,22 @@ def test_changed_cached_file_is_downloaded_again(hub: LoopbackHub, tmp_path: Pat
     assert (folder / "data/harmful-behaviors.csv").read_bytes() == good
 
 
-@pytest.mark.parametrize("name", ["jailbreakbench", "beavertails-evaluation"])
+@pytest.mark.parametrize("name", ["test.jsonl", "test.jsonl.xz"])
 def test_wrong_bytes_of_the_right_size(hub: LoopbackHub, tmp_path: Path, name: str) -> None:
     """A file in git and a file in large-file storage."""
-    preset = PRESETS[name]
-    hub.add(preset.repository, publish(tmp_path / "a", name), kind="dataset")
-    entry = hub.store.commit(f"datasets/{preset.repository}", "main").files[preset.harmful.file]
-    assert (entry.pointer_size is None) == (name == "jailbreakbench")
+    (tmp_path / name).write_bytes(b"{}\n")
+    hub.add("acme/arithmetic", tmp_path, kind="dataset")
+    fetched = datasets.fetch_dataset("acme/arithmetic", None, {name: None}, HubAccess())
+    assert (fetched.folder / name).read_bytes() == b"{}\n"
+    (tmp_path / name).write_bytes(b"[]\n")
+    hub.add("acme/arithmetic", tmp_path, kind="dataset")
+    entry = hub.store.commit("datasets/acme/arithmetic", "main").files[name]
+    assert (entry.pointer_size is None) == (name == "test.jsonl")
     blob = hub.store.blobs.path(entry.sha256)
     assert blob is not None
-    blob.write_bytes(bytes([blob.read_bytes()[0] ^ 1]) + blob.read_bytes()[1:])
+    blob.write_bytes(b"()\n")
     with pytest.raises(InfrastructureError, match="does not have the hash"):
-        datasets.fetch_dataset(preset.repository, None, {preset.harmful.file: None}, NO_RETRY)
-
-
-def test_large_file_storage(hub: LoopbackHub, tmp_path: Path) -> None:
-    preset = PRESETS["beavertails-evaluation"]
-    commit = hub.add(preset.repository, publish(tmp_path / "a", "beavertails-evaluation", 40), kind="dataset")
-    policy = override_evaluation(prompts="beavertails-evaluation", accept_licence=True)
-    measured, (file,) = splits.load_evaluation_prompts(policy, fetch_all(policy))
-    assert len(measured.harmful) == 40
-    assert (file.origin, file.licence) == (f"beavertails-evaluation@{commit}", "CC-BY-NC-4.0")
+        datasets.fetch_dataset("acme/arithmetic", None, {name: None}, NO_RETRY)
 
 
 def test_gated_dataset(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,16 +216,6 @@ def test_loopback_hub_serves_a_dataset_and_a_model_of_one_name(hub: LoopbackHub,
     assert hub.store.names() == ["datasets/org/same", "org/same"]
     with pytest.raises(ValueError, match="not a repository's name"):
         hub.add("datasets/same", folder)
-
-
-def test_oversized_decompressed_file_is_refused(hub: LoopbackHub, tmp_path: Path) -> None:
-    preset = PRESETS["beavertails-evaluation"]
-    folder = publish(tmp_path / "a", "beavertails-evaluation")
-    (folder / preset.harmful.file).write_bytes(lzma.compress(b" " * 65_000_000, preset=0))
-    hub.add(preset.repository, folder, kind="dataset")
-    policy = override_evaluation(prompts="beavertails-evaluation", accept_licence=True)
-    with pytest.raises(ConfigurationError, match="more than 64 MB"):
-        prompt_sets.read_rows("beavertails-evaluation", "harmful", fetch_all(policy))
 
 
 def publish_task(hub: LoopbackHub, folder: Path, name: str, content: str) -> str:

@@ -25,7 +25,7 @@ from antidote_ci.records import (
 from antidote_ci.report import CardLocation, measures, origins, statements, tables, terminal
 from antidote_ci.report.card import render_card
 from antidote_ci.report.ci_files import render_badge, render_junit
-from antidote_ci.report.limits import NON_COMMERCIAL, list_limits
+from antidote_ci.report.limits import list_limits
 from antidote_ci.report.measures import CONFIDENCE
 from antidote_ci.report.page import render_page
 from antidote_ci.report.summary import render_pull_request, render_summary
@@ -312,7 +312,6 @@ def test_a_verdict_for_degenerate_answers_gives_their_share() -> None:
     [
         (STOPPED_PASS, "stopped early, after 96 of 413 prompts"),
         (STOPPED_PASS, "each category has few prompts"),
-        (STOPPED_PASS, "Some prompts have a non-commercial licence: beavertails@0123456789ab (CC-BY-NC-4.0)"),
         (STOPPED_PASS, "the judge was not calibrated"),
         (STOPPED_PASS, "31.0 % of the answers were cut at the token limit"),
         (SERVED, "A server generated the answers"),
@@ -357,14 +356,6 @@ def test_a_calibration_that_does_not_represent_the_answers_is_listed() -> None:
     assert "do not represent these answers" in " ".join(list_limits(fewer))
     assert "not lowered" not in " ".join(list_limits(fewer))
     assert "do not represent these answers" not in " ".join(list_limits(CALIBRATED_REPAIR))
-
-
-@pytest.mark.parametrize(
-    ("licence", "forbids"),
-    [("CC-BY-NC-4.0", True), ("cc-by-nc-sa", True), ("Non-Commercial", True), ("NCSA", False), ("MIT", False)],
-)
-def test_non_commercial_licences_are_detected(licence: str, forbids: bool) -> None:
-    assert bool(NON_COMMERCIAL.search(licence)) == forbids
 
 
 def test_provenance_names_judge_commit_prompts_and_generator() -> None:
