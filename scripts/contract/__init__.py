@@ -1,19 +1,13 @@
-"""What this project assumes of the Hub and no document says: a question each, asked at a repository for scratch.
-
-Every answer is recorded with the requests that led to it, so that `recordings.RecordedHub` can give it again.
-"""
+"""What this project assumes of the Hub and no document says: a question each, asked at a repository for scratch."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.client import create_api, read_endpoint, redact_secrets
+from antidote_ci.hub.client import create_api, redact_secrets
 from antidote_ci.hub.retry import RetryPolicy
-from antidote_ci.records import to_json
-from scripts.contract.recordings import Exchange, record
 
 if TYPE_CHECKING:
     import httpx2
@@ -80,30 +74,6 @@ class Answer:
     @property
     def is_different(self) -> bool:
         return self.given not in (None, self.question.assumed)
-
-
-@dataclass(frozen=True)
-class RecordedAnswer:
-    """An answer with everything that is needed to give it again."""
-
-    name: str
-    repository: str
-    given: str
-    exchanges: list[Exchange]
-
-
-def ask_all(questions: Sequence[Question], scratch: Scratch, folder: Path) -> list[Answer]:
-    """Ask every question, and write each answer with its exchanges to a file in `folder`."""
-    answers = []
-    for question in questions:
-        with record(read_endpoint(), scratch.token) as exchanges:
-            answer = answer_question(question, scratch)
-        answers.append(answer)
-        if answer.given is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            recorded = RecordedAnswer(question.name, scratch.repository, answer.given, exchanges)
-            (folder / f"{question.name}.json").write_text(f"{to_json(recorded)}\n", encoding="utf-8")
-    return answers
 
 
 def answer_question(question: Question, scratch: Scratch) -> Answer:

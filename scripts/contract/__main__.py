@@ -1,8 +1,8 @@
 """Ask the Hub what this project assumes of it: `python -m scripts.contract ORG/SCRATCH`, once, with internet access.
 
 The repository is created, private, if it does not exist, and stays. HF_WRITE_TOKEN may write to it. HF_READ_TOKEN, if
-it is set, is a read-only token of the same account. The answers are recorded in tests/hub/recorded, where a test reads
-them again. It takes some minutes; Jobs are started with --jobs only, and cost less than a cent.
+it is set, is a read-only token of the same account. It takes some minutes; Jobs are started with --jobs only, and cost
+less than a cent.
 
 Not asked: the status of whoami for the token of a workflow. Run one on GitHub with HF_OIDC_RESOURCE and
 `--publish branch`.
@@ -11,15 +11,12 @@ Not asked: the status of whoami for the token of a workflow. Run one on GitHub w
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub.access import write_access
 from antidote_ci.hub.client import read_endpoint
-from scripts.contract import Scratch, ask_all, render_table
+from scripts.contract import Scratch, answer_question, render_table
 from scripts.contract.questions import QUESTIONS
-
-RECORDED = Path(__file__).parents[2] / "tests" / "hub" / "recorded"
 
 
 def main() -> int:
@@ -33,7 +30,7 @@ def main() -> int:
         parser.error("set HF_WRITE_TOKEN")
     scratch = Scratch(arguments.repository, token, os.environ.get("HF_READ_TOKEN"), arguments.jobs)
     scratch.client.create_repo(scratch.repository, private=True, exist_ok=True)
-    answers = ask_all(QUESTIONS, scratch, RECORDED)
+    answers = [answer_question(question, scratch) for question in QUESTIONS]
     print(f"{read_endpoint()}\n{render_table(answers)}")
     return int(any(answer.is_different for answer in answers))
 

@@ -35,7 +35,7 @@ the tests, which `scripts/hub_contract/plugin.py` replaces. `pytest-mock` must b
 files are transferred by git-lfs, and by Xet.
 
 What no test says, `python -m scripts.contract ORG/SCRATCH` asks the real Hub, with a token that may write to this
-repository for scratch: it prints each answer beside the one that the code assumes, and records it for a test.
+repository for scratch: it prints each answer beside the one that the code assumes.
 """
 
 
