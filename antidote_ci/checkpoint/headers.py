@@ -6,6 +6,7 @@ refuses and applies further limits before a framework maps the file.
 
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -124,15 +125,13 @@ def parse_header(file: BinaryIO, size: int) -> Header:
     return Header(ordered, metadata, data_start)
 
 
-def find_shards(folder: Path, names: list[str], budget: Budget | None = None) -> tuple[str, ...]:
-    """Return the weight files of a full checkpoint among `names`: the single file, or the shards in the index.
+def list_shards(index: Mapping[str, str], names: list[str]) -> tuple[str, ...]:
+    """Return the shards that the index names.
 
-    Raises UnsafeCheckpoint when the index names a missing file or a path outside the folder, and when the folder holds
-    two checkpoints.
+    Raises UnsafeCheckpoint when one is missing among the files `names` or outside of the folder, and when the folder
+    holds two checkpoints.
     """
-    if INDEX_FILE not in names:
-        return (WEIGHTS_FILE,)
-    present, shards = set(names), sorted(set(_read_index(folder, budget).values()))
+    present, shards = set(names), sorted(set(index.values()))
     for shard in shards:
         if "/" in shard or "\\" in shard or not shard.endswith(".safetensors"):
             raise _index_error(f"names {shorten_value(shard)}, which is not a safetensors file of this folder")
@@ -164,17 +163,16 @@ def map_weights(headers: dict[str, Header]) -> dict[str, str]:
     return weight_map
 
 
-def require_index_holds(folder: Path, weight_map: dict[str, str]) -> None:
-    """Raise UnsafeCheckpoint unless the index of `folder` lists exactly the tensors of its shards.
+def require_index_holds(index: Mapping[str, str], weight_map: Mapping[str, str]) -> None:
+    """Raise UnsafeCheckpoint unless the index lists exactly the tensors of its shards.
 
     Its `total_size` is not compared: programs differ in how they count tied weights, and none depends on it.
     """
-    listed = _read_index(folder)
-    for name, shard in listed.items():
+    for name, shard in index.items():
         if weight_map.get(name) != shard:
             raise _index_error(f"says that {shard} holds {shorten_value(name)}, which it does not")
     for name, shard in weight_map.items():
-        if name not in listed:
+        if name not in index:
             raise UnsafeCheckpoint(
                 f"{INDEX_FILE} does not list {shorten_value(name)}, which {shard} holds",
                 cause="frameworks differ in whether they load it: one model could be tested and another one used",
@@ -236,7 +234,8 @@ def _require_gapless(tensors: dict[str, TensorInfo], data_bytes: int) -> None:
         raise ValueError(f"its tensors take {reached:,} bytes, and the file has {data_bytes:,}")
 
 
-def _read_index(folder: Path, budget: Budget | None = None) -> dict[str, str]:
+def read_index(folder: Path, budget: Budget | None = None) -> dict[str, str]:
+    """Return the shard of each tensor in the index. Raises UnsafeCheckpoint when it is invalid."""
     weight_map = read_object(folder / INDEX_FILE, MAX_BYTES[".safetensors.index.json"], MAX_INDEX_VALUES, budget).get(
         "weight_map"
     )

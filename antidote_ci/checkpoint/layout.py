@@ -13,9 +13,10 @@ from antidote_ci.checkpoint.headers import (
     WEIGHTS_FILE,
     Header,
     TensorInfo,
-    find_shards,
+    list_shards,
     map_weights,
     read_header,
+    read_index,
     require_index_holds,
 )
 from antidote_ci.checkpoint.json_files import read_object, too_large_error
@@ -85,7 +86,10 @@ def read_layout(folder: Path) -> CheckpointLayout:
             if size > limit:
                 raise too_large_error(name, limit)
             budget.charge(name, "bytes", size)
-    kind, shards = _find_weights(folder, names, budget)
+    kind = _find_kind(folder, names)
+    index = read_index(folder, budget) if kind == "full" and INDEX_FILE in names else None
+    single = ADAPTER_WEIGHTS if kind == "adapter" else WEIGHTS_FILE
+    shards = (single,) if index is None else list_shards(index, names)
     configs = _read_configurations(folder, names, budget)
     if CONFIG in names and (kind == "full" or "model_type" in configs[CONFIG]):
         config_files.refuse_unknown_model(configs[CONFIG])
@@ -96,8 +100,8 @@ def read_layout(folder: Path) -> CheckpointLayout:
     templates.require_safe_templates(folder, names, configs)
     headers = {shard: _read_shard(folder / shard, budget) for shard in shards}
     weight_map = map_weights(headers)
-    if INDEX_FILE in names and kind == "full":
-        require_index_holds(folder, weight_map)
+    if index is not None:
+        require_index_holds(index, weight_map)
     config = configs[ADAPTER_CONFIG if kind == "adapter" else CONFIG]
     base = config.get("base_model_name_or_path") if kind == "adapter" else None
     layout = CheckpointLayout(
@@ -151,7 +155,7 @@ def _read_configurations(folder: Path, names: list[str], budget: Budget) -> dict
     return configs
 
 
-def _find_weights(folder: Path, names: list[str], budget: Budget) -> tuple[ModelKind, tuple[str, ...]]:
+def _find_kind(folder: Path, names: list[str]) -> ModelKind:
     is_full = WEIGHTS_FILE in names or INDEX_FILE in names
     if ADAPTER_CONFIG in names:
         # transformers would load the adapter on top: the full weights would run unmeasured.
@@ -161,9 +165,9 @@ def _find_weights(folder: Path, names: list[str], budget: Budget) -> tuple[Model
                 hint=f"move {ADAPTER_CONFIG} and its weights to a folder of their own",
             )
         if ADAPTER_WEIGHTS in names:
-            return "adapter", (ADAPTER_WEIGHTS,)
+            return "adapter"
     elif is_full and CONFIG in names:
-        return "full", find_shards(folder, names, budget)
+        return "full"
     raise _not_a_checkpoint(folder, names)
 
 

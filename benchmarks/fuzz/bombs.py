@@ -21,8 +21,8 @@ from antidote_ci.checkpoint.headers import (
     MAX_TENSORS,
     MAX_VALUES,
     WEIGHTS_FILE,
-    find_shards,
     read_header,
+    read_index,
 )
 from antidote_ci.errors import UnsafeCheckpoint
 
@@ -152,7 +152,7 @@ def _write_index(folder: Path, index: bytes) -> None:
 
 
 def _read_index(folder: Path) -> None:
-    find_shards(folder, [INDEX_FILE])
+    read_index(folder)
 
 
 def _reading(make: Callable[[], bytes], write: Callable[[Path, bytes], None], read: Callable[[Path], None]) -> Reading:

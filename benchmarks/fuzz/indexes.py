@@ -5,7 +5,14 @@ import struct
 from pathlib import Path
 from random import Random
 
-from antidote_ci.checkpoint.headers import INDEX_FILE, find_shards, map_weights, read_header, require_index_holds
+from antidote_ci.checkpoint.headers import (
+    INDEX_FILE,
+    list_shards,
+    map_weights,
+    read_header,
+    read_index,
+    require_index_holds,
+)
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from benchmarks.fuzz import grammar, octets
 from benchmarks.fuzz.headers import Verdict
@@ -57,8 +64,9 @@ def ours(folder: Path) -> tuple[str, ...] | None:
     """The shards that our reader would open, or nothing where it refuses."""
     names = [*SHARDS, *STRANGERS, INDEX_FILE]
     try:
-        shards = find_shards(folder, names)
-        require_index_holds(folder, map_weights({shard: read_header(folder / shard) for shard in shards}))
+        index = read_index(folder)
+        shards = list_shards(index, names)
+        require_index_holds(index, map_weights({shard: read_header(folder / shard) for shard in shards}))
     except (UnsafeCheckpoint, ConfigurationError):
         return None
     return shards
