@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.errors import UnsafeCheckpoint
+from antidote_ci.errors import InfrastructureError, UnsafeCheckpoint
 
 _ALLOWED = re.compile(
     r"""
@@ -119,6 +119,15 @@ def identify_settled_files(folder: Path, names: Iterable[str]) -> dict[str, File
 
 def _to_identity(status: os.stat_result) -> FileIdentity:
     return FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def changed_file_error(name: str, step: str) -> InfrastructureError:
+    """Return the error for a file that another program changed since it was opened, hashed or scored."""
+    return InfrastructureError(
+        f"{name} changed since it was {step}",
+        cause="another program writes to it",
+        hint="run again when no other program writes to it",
+    )
 
 
 def display_name(folder: Path) -> str:

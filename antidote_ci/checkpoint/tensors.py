@@ -10,9 +10,10 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from antidote_ci.checkpoint.files import changed_file_error
 from antidote_ci.checkpoint.headers import DTYPE_BITS, TensorInfo, read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout
-from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.errors import ConfigurationError
 from antidote_ci.paths import create_file
 
 if TYPE_CHECKING:
@@ -225,11 +226,7 @@ def allocate_bytes(size: int) -> "Bytes":
 def fill_bytes(file: BufferedReader, data: "Bytes") -> None:
     """Read as many bytes as `data` holds. Raises InfrastructureError when the file ends before."""
     if file.readinto(data.data) != len(data):
-        raise InfrastructureError(
-            f"{Path(file.name).name} was truncated while it was read",
-            cause="another program writes to it",
-            hint="run again when no other program writes to it",
-        )
+        raise changed_file_error(Path(file.name).name, "opened")
 
 
 def to_tensor(data: "Bytes", info: TensorInfo) -> "torch.Tensor":

@@ -20,7 +20,14 @@ from types import MappingProxyType
 
 from antidote_ci.checkpoint import swap
 from antidote_ci.checkpoint.file_copier import FileCopier
-from antidote_ci.checkpoint.files import FileIdentity, identify_file, is_report_file, list_files, sha256_file
+from antidote_ci.checkpoint.files import (
+    FileIdentity,
+    changed_file_error,
+    identify_file,
+    is_report_file,
+    list_files,
+    sha256_file,
+)
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.checkpoint.tensors import TensorEdit
@@ -239,23 +246,15 @@ def _write_file(
         copier = FileCopier(source, file, hashing, advance_and_read_back, hashed.sha256 if hashed else None)
         if header is not None:
             if read_header(layout.folder / name) != header:
-                raise _changed_error(name, "checked")
+                raise changed_file_error(name, "checked")
             for tensor, info in header.tensors.items():
                 if tensor in edited:
                     copier.copy_until(header.data_start + info.start)
                     changed[tensor] = copier.write_edited(info, edit(tensor))
         copier.copy_until(None)
         if hashed is not None and identify_file(source.fileno()) != identity:
-            raise _changed_error(name, "hashed")
+            raise changed_file_error(name, "hashed")
     return swap.FinishedFile(WeightFile(name, copier.hash_source(), copier.hash_target()), changed)
-
-
-def _changed_error(name: str, step: str) -> InfrastructureError:
-    return InfrastructureError(
-        f"{name} changed since it was {step}",
-        cause="another program writes to it",
-        hint="run again when no other program writes to it",
-    )
 
 
 def _finish_file(partial: Path, written: swap.FinishedFile, read_back: ReadBack, size: int) -> None:

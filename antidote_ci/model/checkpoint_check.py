@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from antidote_ci.checkpoint import tensors
-from antidote_ci.checkpoint.files import display_name
+from antidote_ci.checkpoint.files import changed_file_error, display_name
 from antidote_ci.checkpoint.headers import TensorInfo
 from antidote_ci.checkpoint.layout import CheckpointLayout, count_weight_bytes, read_layout
 from antidote_ci.checkpoint.links import list_model_files
@@ -107,7 +107,7 @@ def require_finite(layout: CheckpointLayout, on_progress: OnProgress) -> None:
                     size = file.readinto(view[: min(left, BLOCK_BYTES)])
                     # A block of a file ends within a number only if the file shrinks while it is read.
                     if not size or (size % 8 and size < min(left, BLOCK_BYTES)):
-                        raise _changed_file_error(shard)
+                        raise changed_file_error(shard, "opened")
                     left -= size
                     done += size
                     if info.dtype in FLOAT_DTYPES:
@@ -249,7 +249,3 @@ def _rivals_error(model: str, first: str, second: str) -> UnsafeCheckpoint:
         hint="remove the one that is not used; if both are an output layer and the embeddings, set tie_word_embeddings "
         "to false in config.json",
     )
-
-
-def _changed_file_error(shard: str) -> UnsafeCheckpoint:
-    return UnsafeCheckpoint(f"{shard} changed while it was read", hint="run again, and change no file meanwhile")

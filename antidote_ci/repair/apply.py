@@ -9,12 +9,12 @@ from pathlib import Path
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint.adapter_config import A_ENDING
 from antidote_ci.checkpoint.card import CARD
-from antidote_ci.checkpoint.files import FileIdentity, display_name, identify_file, sha256_file
+from antidote_ci.checkpoint.files import FileIdentity, changed_file_error, display_name, identify_file, sha256_file
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.swap import rollback_on_error
 from antidote_ci.checkpoint.tensors import ChunkReader, TensorFile, open_chunks
 from antidote_ci.checkpoint.writer import HashedFile, complete_checkpoint, write_checkpoint
-from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.edits import open_edit
 from antidote_ci.records import (
     Manifest,
@@ -153,7 +153,7 @@ class _ReferenceFiles:
         """Raise InfrastructureError when a file was replaced or written to since it was opened."""
         for (shard, identity), path in zip(self._identities.items(), self._paths(), strict=True):
             if identify_file(path) != identity:
-                raise _changed_error(f"{shard} in {display_name(path.parent)}")
+                raise changed_file_error(f"{shard} in {display_name(path.parent)}", "scored")
 
     def _paths(self) -> list[Path]:
         return [Path(file.name) for file in self._files.values()]
@@ -163,13 +163,13 @@ def _require_shapes(layout: CheckpointLayout, scores: Scores) -> None:
     shapes = {name: info.shape for name, info in layout.tensors.items()}
     for tensor in scores.tensors:
         if shapes.get(tensor.name) != (tensor.rows, tensor.columns):
-            raise _changed_error(f"{tensor.name} in {display_name(layout.folder)}")
+            raise changed_file_error(f"{tensor.name} in {display_name(layout.folder)}", "scored")
 
 
 def _require_hashes(layout: CheckpointLayout, scored: Mapping[str, str], current: Mapping[str, str]) -> None:
     for shard in layout.shards:
         if shard not in scored or current[shard] != scored[shard]:
-            raise _changed_error(f"{shard} in {display_name(layout.folder)}")
+            raise changed_file_error(f"{shard} in {display_name(layout.folder)}", "scored")
 
 
 def _require_matching_mask(request: ApplyRequest, mask: MaskFile) -> None:
@@ -181,12 +181,4 @@ def _require_matching_mask(request: ApplyRequest, mask: MaskFile) -> None:
             hint="make the masks again from this checkpoint's scores",
         )
     if sha256_file(mask.path) != mask.sha256 or any(tensor.name not in mask_file for tensor in request.scores.tensors):
-        raise _changed_error(mask.path.name)
-
-
-def _changed_error(name: str) -> InfrastructureError:
-    return InfrastructureError(
-        f"{name} changed since it was scored",
-        cause="another program wrote to it in the meantime",
-        hint="score again when no other program writes to it",
-    )
+        raise changed_file_error(mask.path.name, "scored")
