@@ -1,23 +1,22 @@
 """Static check that a chat template only prints the date.
 
-The date is the one input that differs between a measurement and later use while the conversation is the same. A value
-is *dated* when it is computed from `strftime_now`. A dated value may be stored, passed to a macro, concatenated and
-printed. Its type and its truth may be tested: no format gives a text that is empty on some dates only. Everything else,
-such as a comparison, an index or a loop, could choose a text by the date, and is refused.
+The date is the one input that differs between a measurement and later use while the conversation is the same. An
+expression is *dated* when a part of it is a call of `strftime_now`, or a name that is dated. A dated value may be
+stored in a variable or in an attribute of a namespace, be the output of a macro, be concatenated, and be printed. Its
+type and its truth may be tested: no format gives a text that is empty on some dates only. Any other use, such as a
+comparison, an index, a loop or an argument, could choose a text by the date, and is refused.
 
 The analysis ignores the order of statements and the scopes of names: a name that is dated anywhere is dated everywhere.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from jinja2 import nodes
 
 CLOCK = "strftime_now"
 PASSES = 12
 """The most passes until no name becomes dated. Real templates need three."""
-MAX_DEFINITIONS = 16
-"""Of one macro. Real templates define each once."""
 
 PLAIN_FILTERS = frozenset(
     ("trim", "string", "safe", "escape", "e", "forceescape", "upper", "lower", "title", "capitalize", "tojson", "join")
@@ -27,10 +26,24 @@ PLAIN_METHODS = frozenset(("strip", "lstrip", "rstrip", "upper", "lower", "title
 """The same methods, without arguments."""
 TYPE_TESTS = frozenset(("defined", "undefined", "none", "string", "mapping", "iterable", "sequence", "number"))
 """Tests with the same result on every date: what `strftime_now` returns is always a text."""
-
-
-IMPLICIT_NAMES = frozenset(("caller", "loop", "self", "super", "varargs", "kwargs"))
-"""Names that Jinja binds by itself, whatever a macro of that name is."""
+PRINTING = (
+    *(nodes.Template, nodes.Output, nodes.If, nodes.Scope),
+    *(nodes.Concat, nodes.Add, nodes.And, nodes.Or, nodes.Not, nodes.CondExpr, nodes.List, nodes.Tuple, nodes.Dict),
+)
+"""Statements and expressions that keep a dated part as it is, or test its truth."""
+USES = {
+    nodes.Call: "an argument",
+    nodes.Compare: "a comparison",
+    nodes.Filter: "a filter",
+    nodes.For: "a loop",
+    nodes.Getattr: "an index",
+    nodes.Getitem: "an index",
+    nodes.Keyword: "an argument",
+    nodes.Operand: "a comparison",
+    nodes.Pair: "a key",
+    nodes.Test: "a test",
+}
+"""The words of the error for other uses."""
 
 
 class DateDecides(Exception):
@@ -47,229 +60,101 @@ class _DateFlow:
     def __init__(self, tree: nodes.Template) -> None:
         self.tree = tree
         self.dated: set[str] = set()
-        """Names of variables and of macros whose output is dated, and `name.attribute` of namespaces."""
-        self.any_attribute_dated = False
-        definitions: dict[str, list[nodes.Macro]] = {}
-        for macro in tree.find_all(nodes.Macro):
-            definitions.setdefault(macro.name, []).append(macro)
-        if any(len(macros) > MAX_DEFINITIONS for macros in definitions.values()):
-            raise DateDecides("beside a macro with too many definitions")
+        """Names of variables and of macros whose output is dated; `name.attribute` and `name.` of namespaces."""
         stored = Counter(name.name for name in tree.find_all(nodes.Name) if name.ctx != "load")
-        self.macros = {
-            name: macros
-            for name, macros in definitions.items()
-            if not stored[name] and name not in {CLOCK, *IMPLICIT_NAMES}
-        }
-        """The definitions of each name that can be nothing but one of these macros."""
-        self.has_own_namespace = bool(stored["namespace"]) or "namespace" in definitions
-        targets = [statement.target for statement in tree.find_all(nodes.Assign) if self.is_namespace(statement.node)]
-        names = Counter(target.name for target in targets if isinstance(target, nodes.Name))
-        self.namespaces = {name for name, times in names.items() if stored[name] == times and name not in definitions}
+        stored.update(macro.name for macro in tree.find_all(nodes.Macro))
+        made = Counter(
+            assign.target.name
+            for assign in tree.find_all(nodes.Assign)
+            if isinstance(assign.target, nodes.Name)
+            and isinstance(assign.node, nodes.Call)
+            and isinstance(assign.node.node, nodes.Name)
+            and assign.node.node.name == "namespace"
+        )
+        self.namespaces = {name for name in made if made[name] == stored[name] and not stored["namespace"]}
         """Names that hold nothing but a namespace of their own."""
 
     def require_printed(self) -> None:
         for _ in range(PASSES):
             before = len(self.dated)
-            self.run(self.tree.body)
+            self.is_dated(self.tree)
             if len(self.dated) == before:
                 return
         raise DateDecides("through too many names")
 
-    def run(self, statements: Iterable[nodes.Node]) -> bool:
-        """Whether the output of the statements is dated."""
-        results = [self.run_one(statement) for statement in statements]
-        return any(results)
-
-    def run_one(self, statement: nodes.Node) -> bool:
-        match statement:
-            case nodes.Output():
-                return self.any_dated(statement.nodes)
-            case nodes.Assign():
-                self.assign(statement.target, statement.node)
-            case nodes.AssignBlock():
-                value = self.run(statement.body)
-                if statement.filter is not None:
-                    value = self.filter_block(statement.filter, value)
-                self.store(statement.target, value)
-            case nodes.If():
-                self.is_dated(statement.test)
-                return self.run([*statement.body, *statement.elif_, *statement.else_])
-            case nodes.For():
-                self.refuse_dated("a loop", statement.iter)
-                self.is_dated(statement.test)
-                return self.run([*statement.body, *statement.else_])
-            case nodes.Macro():
-                self.bind_defaults(statement)
-                self.store_name(statement.name, self.run(statement.body))
-            case nodes.CallBlock():
-                self.bind_defaults(statement)
-                self.store_name("caller", self.run(statement.body))
-                return self.is_dated(statement.call)
-            case nodes.FilterBlock():
-                return self.filter_block(statement.filter, self.run(statement.body))
-            case nodes.With():
-                for target, expression in zip(statement.targets, statement.values, strict=True):
-                    self.store(target, self.is_dated(expression))
-                return self.run(statement.body)
-            case nodes.Scope():
-                return self.run(statement.body)
-            case nodes.Break() | nodes.Continue():
-                pass
-            case _:  # blocks and other templates, which real chat templates do not use
-                raise DateDecides(f"beside a {type(statement).__name__.lower()} statement")
-        return False
-
-    def assign(self, target: nodes.Node, value: nodes.Node) -> None:
-        if not (isinstance(target, nodes.Name) and isinstance(value, nodes.Call) and self.is_namespace(value)):
-            self.store(target, self.is_dated(value))
-            return
-        self.refuse_dated("a namespace", *value.args, value.dyn_args, value.dyn_kwargs)
-        for keyword in value.kwargs:
-            self.store_attribute(target.name, keyword.key, self.is_dated(keyword.value))
-
-    def store_attribute(self, name: str, attribute: str, dated: bool) -> None:
-        # Another object with this name can be a namespace under a second name.
-        if dated and name not in self.namespaces:
-            raise DateDecides("in an attribute")
-        self.store_name(f"{name}.{attribute}", dated)
-
-    def store(self, target: nodes.Node, dated: bool) -> None:
-        match target:
-            case nodes.Name():
-                self.store_name(target.name, dated)
-            case nodes.NSRef():
-                self.store_attribute(target.name, target.attr, dated)
-            case nodes.Tuple():
-                for item in target.items:
-                    self.store(item, dated)
-            case _:
-                raise DateDecides("in an unknown assignment")
-
-    def store_name(self, name: str, dated: bool) -> None:
-        if dated:
-            self.dated.add(name)
-            self.any_attribute_dated |= "." in name
-
-    def bind_defaults(self, macro: nodes.Macro | nodes.CallBlock) -> None:
-        """Store the defaults of the last parameters."""
-        with_defaults = macro.args[len(macro.args) - len(macro.defaults) :]
-        for parameter, default in zip(with_defaults, macro.defaults, strict=True):
-            self.store_name(parameter.name, self.is_dated(default))
-
-    def is_dated(self, node: nodes.Node | None) -> bool:
-        """Whether the value of an expression is dated. Raises DateDecides where it is used for more than output."""
+    def is_dated(self, node: nodes.Node) -> bool:
+        """Whether a statement prints, or an expression is, something dated. Raises DateDecides for any other use."""
         match node:
-            case None | nodes.Const() | nodes.TemplateData():
-                return False
             case nodes.Name():
                 return self.is_name_dated(node.name)
-            case nodes.Call():
-                return self.call(node)
-            case nodes.Getattr():
-                return self.read(node.node, node.attr)
-            case nodes.Getitem():
-                self.refuse_dated("an index", node.arg)
-                return self.read(node.node, node.arg.value if isinstance(node.arg, nodes.Const) else None)
-            case nodes.Filter():
-                return self.apply_filter(node, self.is_dated(node.node))
-            case nodes.Test():
-                return self.test(node)
-            case nodes.Concat():
-                return self.any_dated(node.nodes)
-            case nodes.Add():
-                return self.any_dated((node.left, node.right))
-            case nodes.And() | nodes.Or():
-                return self.any_dated((node.left, node.right))
-            case nodes.Not():
-                self.is_dated(node.node)
+            case nodes.Getattr(node=nodes.Name(name=name)) if name in self.namespaces:
+                return f"{name}.{node.attr}" in self.dated
+            case nodes.Call(node=nodes.Name(name=name)) if name == CLOCK or name in self.dated:
+                self.refuse_dated(node, [*node.args, *node.kwargs, node.dyn_args, node.dyn_kwargs])
+                return True
+            case nodes.Call(node=nodes.Getattr(node=value, attr=method), args=[], kwargs=[]) if method in PLAIN_METHODS:
+                self.refuse_dated(node, [node.dyn_args, node.dyn_kwargs])
+                return self.is_dated(value)
+            case nodes.Filter(node=nodes.Node() as value) if node.name in PLAIN_FILTERS:
+                arguments = [*node.args, *node.kwargs, node.dyn_args, node.dyn_kwargs]
+                self.refuse_dated(node, [*arguments, value] if node.name == "trim" and any(arguments) else arguments)
+                return self.is_dated(value)
+            case nodes.Filter(name="default" | "d", node=nodes.Node()):
+                return self.is_any_dated(node.iter_child_nodes())
+            case nodes.Test(name=test) if test in TYPE_TESTS:
+                if not (isinstance(node.node, nodes.Name) and node.node.name == CLOCK):
+                    self.is_dated(node.node)
                 return False
-            case nodes.CondExpr():
-                self.is_dated(node.test)
-                return self.any_dated((node.expr1, node.expr2))
-            case nodes.List() | nodes.Tuple():
-                return self.any_dated(node.items)
-            case nodes.Dict():
-                self.refuse_dated("a key", *(pair.key for pair in node.items))
-                return self.any_dated([pair.value for pair in node.items])
-            case nodes.Compare():
-                self.refuse_dated("a comparison", node.expr, *(operand.expr for operand in node.ops))
+            case nodes.Pair():
+                self.refuse_dated(node, [node.key])
+                return self.is_dated(node.value)
+            case nodes.For():
+                self.refuse_dated(node, [node.iter, node.test])
+                return self.is_any_dated([*node.body, *node.else_])
+            case nodes.Macro():
+                self.refuse_dated(node, node.defaults)
+                self.store(nodes.Name(node.name, "store"), self.is_any_dated(node.body))
                 return False
-            case _:  # arithmetic, slices and all the rest
-                self.refuse_dated("a computation", *node.iter_child_nodes())
+            case nodes.Assign():
+                self.store(node.target, self.is_dated(node.node))
                 return False
+            case nodes.AssignBlock(filter=None):
+                self.store(node.target, self.is_any_dated(node.body))
+                return False
+        dated = self.is_any_dated(node.iter_child_nodes())
+        if dated and not isinstance(node, PRINTING):
+            raise self.refuse(node)
+        return dated
 
     def is_name_dated(self, name: str) -> bool:
         if name == CLOCK:
             raise DateDecides("through another name of strftime_now")
         # Under a second name, the attributes of a namespace would be unknown.
-        return name in self.dated or (name in self.namespaces and self.any_attribute_dated)
+        return name in self.dated or f"{name}." in self.dated
 
-    def any_dated(self, expressions: Sequence[nodes.Node | None]) -> bool:
-        results = [self.is_dated(expression) for expression in expressions]  # each can be refused
+    def is_any_dated(self, parts: Iterable[nodes.Node | None]) -> bool:
+        results = [self.is_dated(part) for part in parts if part is not None]  # each can be refused
         return any(results)
 
-    def refuse_dated(self, use: str, *expressions: nodes.Node | None) -> None:
-        for expression in expressions:
-            if expression is not None and self.is_dated(expression):
-                raise DateDecides(f"in {use}")
+    def refuse_dated(self, node: nodes.Node, parts: Iterable[nodes.Node | None]) -> None:
+        """Raise DateDecides when one of these parts of a node is dated."""
+        if self.is_any_dated(parts):
+            raise self.refuse(node)
 
-    def read(self, value: nodes.Node, name: object) -> bool:
-        """Whether an attribute or an item is dated. None stands for a computed name."""
-        if isinstance(value, nodes.Name) and value.name in self.namespaces and value.name not in self.dated:
-            return f"{value.name}.{name}" in self.dated or (name is None and self.any_attribute_dated)
-        self.refuse_dated("an index", value)
-        return False
+    def refuse(self, node: nodes.Node) -> DateDecides:
+        return DateDecides(f"in {USES.get(type(node), 'a computation')}")
 
-    def call(self, node: nodes.Call) -> bool:
-        arguments = [*node.args, *(keyword.value for keyword in node.kwargs), node.dyn_args, node.dyn_kwargs]
-        match node.node:
-            case nodes.Name(name=name) if name == CLOCK:
-                self.refuse_dated("an argument", *arguments)
-                return True
-            case nodes.Name(name=name) if name in self.macros:
-                self.refuse_dated("an argument", node.dyn_args, node.dyn_kwargs)
-                for macro in self.macros[name]:
-                    self.bind_arguments(macro, node)
-                return name in self.dated
-            case nodes.Getattr(node=value, attr=method) if method in PLAIN_METHODS and not any(arguments):
-                return self.is_dated(value)
-        self.refuse_dated("an argument", *arguments)
-        if isinstance(node.node, nodes.Getattr) and self.is_dated(node.node.node):
-            raise DateDecides("in a method")
-        return self.is_dated(node.node)
-
-    def bind_arguments(self, macro: nodes.Macro, call: nodes.Call) -> None:
-        names = [parameter.name for parameter in macro.args]
-        for position, value in enumerate(call.args):
-            self.store_name(names[position] if position < len(names) else "varargs", self.is_dated(value))
-        for keyword in call.kwargs:
-            self.store_name(keyword.key if keyword.key in names else "kwargs", self.is_dated(keyword.value))
-
-    def filter_block(self, node: nodes.Filter, dated: bool) -> bool:
-        """Apply a chain of filters that ends at the text of a block."""
-        if isinstance(node.node, nodes.Filter):
-            dated = self.filter_block(node.node, dated)
-        return self.apply_filter(node, dated)
-
-    def apply_filter(self, node: nodes.Filter, dated: bool) -> bool:
-        arguments = [*node.args, *(keyword.value for keyword in node.kwargs), node.dyn_args, node.dyn_kwargs]
-        if node.name in ("default", "d"):
-            return self.any_dated(arguments) or dated
-        self.refuse_dated("an argument", *arguments)
-        if dated and (node.name not in PLAIN_FILTERS or (node.name == "trim" and any(arguments))):
-            raise DateDecides("in a filter")
-        return dated
-
-    def test(self, node: nodes.Test) -> bool:
-        if isinstance(node.node, nodes.Name) and node.node.name == CLOCK and node.name in ("defined", "undefined"):
-            return False
-        self.refuse_dated("a test", *node.args, *node.kwargs, node.dyn_args, node.dyn_kwargs)
-        if self.is_dated(node.node) and node.name not in TYPE_TESTS:
-            raise DateDecides("in a test")
-        return False
-
-    def is_namespace(self, node: nodes.Node) -> bool:
-        """Whether the expression creates a namespace."""
-        if self.has_own_namespace or not isinstance(node, nodes.Call):
-            return False
-        return isinstance(node.node, nodes.Name) and node.node.name == "namespace"
+    def store(self, target: nodes.Node, dated: bool) -> None:
+        if not dated:
+            return
+        match target:
+            case nodes.Name():
+                self.dated.add(target.name)
+            # Another object with this name can be a namespace under a second name.
+            case nodes.NSRef() if target.name in self.namespaces:
+                self.dated |= {f"{target.name}.", f"{target.name}.{target.attr}"}
+            case nodes.Tuple():
+                for item in target.items:
+                    self.store(item, dated)
+            case _:
+                raise DateDecides("in an attribute")

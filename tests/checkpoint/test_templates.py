@@ -147,11 +147,10 @@ DATE_PRINTED = [
     "{% if messages[0].role == 'system' %}{% set s = messages[0].content %}{% else %}{% set s = d %}{% endif %}"
     "{% if s is defined %}{{ '[S]' + s + '[/S]' }}{% endif %}",
     "{% set ns = namespace(s='') %}{% set ns.s = ns.s + strftime_now('%Y') %}{% if ns.s %}{{ ns.s }}{% endif %}",
-    "{% macro sys(d) %}Date {{ d|trim }}{% endmacro %}{{ sys(strftime_now('%Y')) }}",
+    "{% macro sys() %}Date {{ strftime_now('%Y')|trim }}{% endmacro %}{{ sys() }}",
     "{% set d = strftime_now('%Y') if strftime_now is defined else '2024' %}{{ d ~ '.' }}",
     "{{ (current_date | default(strftime_now('%Y'), true)).strip() }}",
     "{{ ['a', strftime_now('%Y')]|join('\\n') }}",
-    "{% macro m() %}{{ caller() }}{% endmacro %}{% call m() %}{{ strftime_now('%Y') }}{% endcall %}",
     "{% generation %}{{ strftime_now('%Y') }}{% endgeneration %}",
     "{{ {'date': strftime_now('%Y')}|tojson }}",
     "{% set d %}{{ strftime_now('%Y') }}{% endset %}{{ d }}",
