@@ -44,15 +44,7 @@ class RepairInput:
 
     source: Checkpoint
     reference_source: ReportedReference
-    reference: Checkpoint | None
-    """None before it is pulled."""
-
-    @property
-    def pulled_reference(self) -> Checkpoint:
-        """The reference. Raises ValueError before it is pulled."""
-        if self.reference is None:
-            raise ValueError("the reference is not pulled yet")
-        return self.reference
+    reference: Checkpoint
 
 
 @dataclass(frozen=True)
@@ -141,12 +133,12 @@ def build_factory(
     work: Path,
 ) -> CandidateFactory:
     """Collect the inputs of scoring. Realignment prompts without responses are first answered by the model."""
-    source, reference = repair_input.source, repair_input.pulled_reference
+    source, reference = repair_input.source, repair_input.reference
     settings = context.config.policy.repair
     on_progress = context.console.report
     rows = prompts.realignment
     if rows and not rows[0].response:
-        model = resolve.to_model(source, repair_input.reference)
+        model = resolve.to_model(source, reference)
         rows = model_answers.collect_harmful_answers(context.evaluator, model, rows, on_progress)
     has_server = context.config.policy.evaluation.server is not None
 

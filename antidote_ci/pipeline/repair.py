@@ -143,7 +143,7 @@ def _resolve_input(config: RepairConfig, console: Console) -> RepairInput:
 def _plan(
     config: RepairConfig, repair_input: RepairInput, prompts: RepairPrompts, sandbox: Sandbox, console: Console
 ) -> RepairPlan:
-    policy, source, reference = config.run.policy, repair_input.source, repair_input.pulled_reference
+    policy, source, reference = config.run.policy, repair_input.source, repair_input.reference
     request = PlanRequest(
         source=source.source,
         reference=repair_input.reference_source,

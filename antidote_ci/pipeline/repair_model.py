@@ -18,6 +18,7 @@ from antidote_ci.pipeline import candidates, comparison, dose_search, output, re
 from antidote_ci.pipeline.candidates import CandidateFactory, MethodMasks, RepairInput
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.dose_search import SearchContext
+from antidote_ci.pipeline.resolve import Checkpoint
 from antidote_ci.records import (
     Divergence,
     Evaluation,
@@ -29,6 +30,7 @@ from antidote_ci.records import (
     PromptRow,
     RepairResult,
     Report,
+    ReportedReference,
     Scores,
 )
 from antidote_ci.repair.methods import dose_ladder
@@ -37,9 +39,14 @@ logger = logging.getLogger(__name__)
 
 
 def repair_model(
-    context: RunContext, repair_input: RepairInput, prompts: Splits, report: Report
+    context: RunContext,
+    source: Checkpoint,
+    reference_source: ReportedReference,
+    base: Checkpoint | None,
+    prompts: Splits,
+    report: Report,
 ) -> tuple[Report, Path | None]:
-    """Repair the model of `report`.
+    """Repair the model of `report`. `base`: the reference, if it is pulled already.
 
     Returns the report with the verdict on the repair, and the folder of the repaired weights if they pass or the policy
     keeps those that do not.
@@ -51,26 +58,25 @@ def repair_model(
     if method == "taylor" and _thinks(report.evaluations.before):
         return _leave_unrepaired(report, "the model"), None
     with console.step("measure the reference"):
-        reference = repair_input.reference or resolve.resolve_reference(
-            repair_input.source, repair_input.reference_source, console.report, resolve.resolve_use(context.config)
+        reference = base or resolve.resolve_reference(
+            source, reference_source, console.report, resolve.resolve_use(context.config)
         )
-        repair_input = dataclasses.replace(repair_input, reference=reference)
         model = Model(reference.layout.folder)
         evaluated = evaluate_model(context.evaluator, model, prompts.confirmation, console.report, role="reference")
     verdict_text = gate.describe_verdict("the reference", evaluated)
     logger.info(verdict_text)
     report = dataclasses.replace(
         report,
-        reference=repair_input.reference_source,
+        reference=reference_source,
         evaluations=Evaluations(report.evaluations.before, evaluated, None),
-        notes=[*report.notes, *resolve.vocabulary_differences(repair_input.source, reference)],
+        notes=[*report.notes, *resolve.vocabulary_differences(source, reference)],
     )
     if evaluated.verdict != "pass":
         return dataclasses.replace(report, reason=f"{verdict_text}, so it cannot be used for a repair"), None
     if method == "taylor" and _thinks(evaluated):
         return _leave_unrepaired(report, "the reference"), None
     with console.step("score the weights"):
-        factory = _build_factory(context, repair_input, prompts)
+        factory = _build_factory(context, RepairInput(source, reference_source, reference), prompts)
         method_masks = candidates.build_method_masks(factory, method, dose_ladder(method, factory.target))
     with console.step("search the dose"):
         selected = evaluate_model(context.evaluator, factory.runnable_model, prompts.selection, console.report)

@@ -22,7 +22,6 @@ from antidote_ci.pipeline import (
     resolve,
     scoring_inputs,
 )
-from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.pipeline.dose_search import search_bytes
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report
@@ -72,8 +71,7 @@ def run(config: RunConfig, console: Console) -> Report:
         tested = report
         if gate.needs_repair(before, config.policy.gate):
             logger.info(report.reason)  # the repair takes a while, and its report gives another reason
-            repair_input = RepairInput(source, reference, base)
-            report, repaired = repair_model.repair_model(run_context, repair_input, prompts, report)
+            report, repaired = repair_model.repair_model(run_context, source, reference, base, prompts, report)
         else:
             report = tested = comparison.apply_regression(report)
         with console.step("report and publish"):

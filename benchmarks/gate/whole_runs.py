@@ -26,7 +26,6 @@ from antidote_ci.evaluation.statistics import exact_bounds
 from antidote_ci.model.divergence import measure_divergence
 from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
 from antidote_ci.pipeline import context, repair_model, resolve
-from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.run import STOP_ON_EITHER, STOP_ON_PASS
 from antidote_ci.policy import Policy, RepairSection, RunConfig
@@ -261,8 +260,8 @@ def simulate_run(scenario: Scenario, folder: Path, seed: int) -> str:
             resolve.to_reported_model(source),
         )
         report = context.start_report(run_context, before, prompts.files)
-        repair_input = RepairInput(source, resolve.find_reference(source, policy.repair.reference), None)
-        return repair_model.repair_model(run_context, repair_input, prompts, report)[0].verdict
+        named = resolve.find_reference(source, policy.repair.reference)
+        return repair_model.repair_model(run_context, source, named, None, prompts, report)[0].verdict
 
 
 def _write_prompts() -> Splits:
