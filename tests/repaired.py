@@ -51,9 +51,7 @@ def repair(
     model = Model(base, source) if base else Model(source)
     request = ScoreRequest(
         model=model,
-        source=source,
         reference=Model(reference) if reference and not zeroed else None,
-        target=target,
         method=None,
         rows=[],
         benign=[],

@@ -55,7 +55,6 @@ class CandidateFactory:
     source: Checkpoint
     reference: Checkpoint
     """The weights that are restored, or the base of an adapter."""
-    target: RepairTarget
     repair_prompts: RepairPrompts
     """Prompts for scoring. The realignment rows have responses."""
     scoring_prompts: ScoringPrompts | None
@@ -80,6 +79,11 @@ class CandidateFactory:
     def runnable_model(self) -> Model:
         """The source, with its base if it is an adapter."""
         return self.as_model(self.source.layout.folder)
+
+    @property
+    def target(self) -> RepairTarget:
+        """What is scored."""
+        return resolve_repair_target(self.runnable_model)
 
     @property
     def reference_folder(self) -> Path | None:
@@ -150,7 +154,6 @@ def build_factory(
         sandbox=context.sandbox,
         source=source,
         reference=reference,
-        target=resolve_repair_target(source.layout),
         repair_prompts=dataclasses.replace(prompts, realignment=rows),
         scoring_prompts=(
             scoring_inputs.choose_scoring_prompts(prompts, rows, find_refused if is_asked else None)
@@ -260,9 +263,7 @@ def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Sco
         rows, benign, taught = chosen.harmful, chosen.benign, chosen.taught
     request = ScoreRequest(
         model=factory.runnable_model,
-        source=factory.source.layout.folder,
         reference=resolve.to_model(factory.reference, None) if factory.target == "delta" else None,
-        target=factory.target,
         method=method,
         rows=rows,
         benign=[row.prompt for row in benign],

@@ -18,7 +18,6 @@ from antidote_ci.policy import Policy
 from antidote_ci.records import Method, PromptRow, ScoreMethod
 from antidote_ci.repair import planning
 from antidote_ci.repair.planning import CHARACTERS_PER_TOKEN, MemoryRequest
-from antidote_ci.repair.targets import resolve_repair_target
 from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL, MAX_TASK, sample_evenly, select_taught
 
 CANDIDATES_PER_PROMPT = 2
@@ -85,7 +84,6 @@ def build_memory_request(
     return MemoryRequest(
         model=resolve.to_model(source, base),
         method=method,
-        target=resolve_repair_target(source.layout),
         texts=list_text_lengths(policy, method, prompts),
         budget=policy.repair.activation_megabytes * 1_000_000,
     )

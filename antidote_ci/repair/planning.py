@@ -21,14 +21,13 @@ from antidote_ci.records import (
     Model,
     OnProgress,
     RepairPlan,
-    RepairTarget,
     ReportedReference,
     ReportedSource,
     ScoredTensor,
 )
 from antidote_ci.repair import masks
 from antidote_ci.repair.methods import METHODS, score_method
-from antidote_ci.repair.targets import list_scored
+from antidote_ci.repair.targets import list_scored, resolve_repair_target
 from antidote_ci.repair.taylor import FLOAT32, HARMFUL_PER_BENIGN, MAX_HARMFUL, estimate_scratch
 
 CHARACTERS_PER_TOKEN = 4
@@ -45,7 +44,6 @@ class MemoryRequest:
 
     model: Model
     method: Method
-    target: RepairTarget
     texts: list[int]
     """Characters of each text that scoring reads."""
     budget: int
@@ -84,7 +82,7 @@ class RepairWorkload:
 
 def plan_repair(request: PlanRequest, _on_progress: OnProgress) -> RepairPlan:
     """Compute the plan."""
-    matrices, left_alone = list_scored(request.memory.model, request.memory.target)
+    matrices, left_alone = list_scored(request.memory.model)
     work = _build_workload(request.memory, matrices)
     per = METHODS[work.method].per
     covered = _count_covered(matrices, per, request.dose)
@@ -92,7 +90,7 @@ def plan_repair(request: PlanRequest, _on_progress: OnProgress) -> RepairPlan:
         source=request.source,
         reference=request.reference,
         method=work.method,
-        target=request.memory.target,
+        target=resolve_repair_target(request.memory.model),
         per=per,
         dose=request.dose,
         effective_dose=covered / work.entries if per else request.dose,
@@ -109,7 +107,7 @@ def plan_repair(request: PlanRequest, _on_progress: OnProgress) -> RepairPlan:
 
 def estimate_memory(request: MemoryRequest, _on_progress: OnProgress) -> int:
     """The bytes that a repair needs in memory, in addition to the libraries. Reads no weights."""
-    return estimate_peak_memory(_build_workload(request, list_scored(request.model, request.target)[0]))
+    return estimate_peak_memory(_build_workload(request, list_scored(request.model)[0]))
 
 
 def estimate_bytes_written(work: RepairWorkload) -> int:

@@ -22,12 +22,11 @@ from antidote_ci.records import (
     OnProgress,
     Progress,
     PromptRow,
-    RepairTarget,
     ScoreMethod,
     Scores,
 )
 from antidote_ci.repair.methods import METHODS
-from antidote_ci.repair.targets import list_scored
+from antidote_ci.repair.targets import list_scored, resolve_repair_target
 from antidote_ci.repair.taylor import TaylorRequest, write_taylor_scores
 
 SCRATCH = ".scratch"
@@ -40,10 +39,8 @@ class ScoreRequest:
     """The arguments of `score_weights`. `reference` is None for an adapter, whose entries become zero."""
 
     model: Model
-    source: Path
-    """The checkpoint to repair: the folder of the adapter, or that of `model`."""
+    """The checkpoint to repair, and for an adapter its base."""
     reference: Model | None
-    target: RepairTarget
     method: ScoreMethod | None
     """None lists the tensors without scoring them, for `scale` and for a `random` without a repair to compare to."""
     rows: list[PromptRow]
@@ -64,9 +61,10 @@ def score_weights(request: ScoreRequest, on_progress: OnProgress) -> Scores:
 
     Scores of an earlier call are reused when they were made from the same files and prompts.
     """
-    tensors, left_alone = list_scored(request.model, request.target)
-    files = _hash_folders(_input_folders(request), on_progress)
-    source_files = _shard_hashes(read_layout(request.source), files[request.source])
+    tensors, left_alone = list_scored(request.model)
+    source = request.model.adapter or request.model.folder
+    files = _hash_folders(_input_folders(request, source), on_progress)
+    source_files = _shard_hashes(read_layout(source), files[source])
     reference_files = (
         _shard_hashes(read_layout(request.reference.folder), files[request.reference.folder])
         if request.reference
@@ -76,7 +74,7 @@ def score_weights(request: ScoreRequest, on_progress: OnProgress) -> Scores:
     def to_record(digest: str, plan: ComputeEnvironment | None) -> Scores:
         return Scores(
             method=request.method,
-            target=request.target,
+            target=resolve_repair_target(request.model),
             per=METHODS[request.method or "random"].per or "row",
             tensors=tensors,
             left_alone=left_alone,
@@ -111,7 +109,7 @@ def _measure_statistics(request: ScoreRequest, output: Path, on_progress: OnProg
     scratch = request.folder / SCRATCH
     if request.method == "taylor":
         # The base of an adapter is its reference.
-        reference = replace(request.model, adapter=None) if request.target == "adapter" else request.reference
+        reference = replace(request.model, adapter=None) if request.model.adapter else request.reference
         if reference is None:
             raise ValueError("full weights are scored against a reference")
         taylor = TaylorRequest(
@@ -138,9 +136,9 @@ def _measure_statistics(request: ScoreRequest, output: Path, on_progress: OnProg
     return measure_input_norms(norms, on_progress)
 
 
-def _input_folders(request: ScoreRequest) -> list[Path]:
+def _input_folders(request: ScoreRequest, source: Path) -> list[Path]:
     """Return the folders whose files determine the scores."""
-    folders = [request.source]
+    folders = [source]
     if request.reference:
         folders.append(request.reference.folder)
     if request.method is not None:
@@ -172,7 +170,6 @@ def _scores_key(request: ScoreRequest, files: dict[Path, dict[str, str]]) -> str
     inputs = {
         "tool": __version__,
         "method": request.method,
-        "target": request.target,
         "files": list(files.values()),
         "rows": [asdict(row) for row in request.rows],
         "benign": request.benign,

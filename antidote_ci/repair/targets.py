@@ -24,12 +24,12 @@ NO_LINEAR = "routers and other matrices that are no linear layer"
 SAVED_WHOLE = "trained whole beside the adapter's factors (modules_to_save)"
 
 
-def resolve_repair_target(source: CheckpointLayout) -> RepairTarget:
+def resolve_repair_target(model: Model) -> RepairTarget:
     """Return `adapter` for a LoRA adapter, whose factors are scored, else `delta`: the difference to the reference."""
-    return "adapter" if source.kind == "adapter" else "delta"
+    return "adapter" if model.adapter else "delta"
 
 
-def list_scored(model: Model, target: RepairTarget) -> tuple[list[ScoredTensor], list[UntouchedWeights]]:
+def list_scored(model: Model) -> tuple[list[ScoredTensor], list[UntouchedWeights]]:
     """List the matrices to score, and the other weights in groups. Runs no forward pass; called in the child process.
 
     Scored are the linear layers of the decoder's blocks, or the factors of an adapter on them. Raises
@@ -38,7 +38,7 @@ def list_scored(model: Model, target: RepairTarget) -> tuple[list[ScoredTensor],
     import torch
 
     meta_model = MetaModel(model, torch.bfloat16, "cpu")
-    if target == "adapter":
+    if model.adapter:
         return _list_factors(meta_model)
     infos = meta_model.layout.tensors
     matrices = [linear.tensor for block in meta_model.blocks for linear in meta_model.linear_layers(block)]

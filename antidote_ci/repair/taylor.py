@@ -77,7 +77,7 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
     device, dtype = loading.select_device_and_dtype()
     reference, fine_tune = (MetaModel(model, dtype, device) for model in models)
     halfway = MetaModel(request.model, dtype, device, halfway_to=request.reference.folder)
-    scored, _ = list_scored(request.model, "adapter" if request.model.adapter else "delta")
+    scored, _ = list_scored(request.model)
     if describe_template(tokenizer, request.chat.template_arguments).thoughts == "open":
         raise _thought_error(request.model)
     harmful = encode_prompts(tokenizer, sample_evenly(request.harmful, MAX_HARMFUL), request.chat)

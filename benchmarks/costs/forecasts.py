@@ -15,7 +15,7 @@ from antidote_ci.policy import RunConfig, override_section, read_policy
 from antidote_ci.records import Model, ScoreMethod
 from antidote_ci.repair import planning
 from antidote_ci.repair.planning import RepairWorkload
-from antidote_ci.repair.targets import list_scored, resolve_repair_target
+from antidote_ci.repair.targets import list_scored
 
 CommandName = Literal["evaluate", "repair antidote", "repair taylor", "run"]
 COMMANDS: tuple[CommandName, ...] = get_args(CommandName)
@@ -92,7 +92,7 @@ def _workload(job: Job, config: RunConfig, method: ScoreMethod, *, is_adapter: b
     texts = scoring_inputs.list_text_lengths(policy, method, splits.load_repair_prompts(policy, {}))
     model = Model(job.reference, job.model) if is_adapter else Model(job.model)
     source = read_layout(job.model)
-    matrices, _ = list_scored(model, resolve_repair_target(source))
+    matrices, _ = list_scored(model)
     return RepairWorkload(
         method,
         source,

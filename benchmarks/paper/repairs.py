@@ -18,7 +18,6 @@ from antidote_ci.pipeline import candidates, resolve
 from antidote_ci.pipeline.candidates import CandidateFactory, MethodMasks
 from antidote_ci.records import PromptRow, ReportedReference
 from antidote_ci.repair.apply import Provenance
-from antidote_ci.repair.targets import resolve_repair_target
 from antidote_ci.repair.taylor import MAX_BENIGN, MAX_TASK
 from benchmarks.paper.cells import DEFAULT
 from benchmarks.paper.cost import watching
@@ -120,7 +119,6 @@ def _build_factory(
         sandbox=instruments.sandbox,
         source=found,
         reference=resolve.resolve_reference(found, named, silent),
-        target=resolve_repair_target(found.layout),
         repair_prompts=texts,
         scoring_prompts=None,
         provenance=Provenance("benchmark", found.source, named, ""),

@@ -60,9 +60,7 @@ def _prepare_product(problem: Problem, method: ScoreMethod) -> ApplyDose:
     chosen = choose_prompts(problem) if method == "taylor" else ScoringPrompts(prompts.realignment, [], [])
     request = ScoreRequest(
         model=Model(problem.reference, problem.adapter),
-        source=problem.adapter,
         reference=None,
-        target="adapter",
         method=method,
         rows=chosen.harmful,
         benign=[row.prompt for row in chosen.benign],

@@ -25,9 +25,7 @@ def scored(source: Path, reference: Path, folder: Path, rows: int, budget: int =
     folder.mkdir(parents=True, exist_ok=True)
     request = ScoreRequest(
         model=Model(source),
-        source=source,
         reference=Model(reference),
-        target="delta",
         method="antidote",
         rows=realignment(rows),
         benign=[],

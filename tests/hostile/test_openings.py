@@ -60,9 +60,7 @@ def test_the_api_checks_a_reference_that_the_method_does_not_run(
 def test_a_reference_that_scores_the_weights_is_checked(tiny_llama: Path, attack: Attack, tmp_path: Path) -> None:
     request = ScoreRequest(
         model=Model(tiny_llama),
-        source=tiny_llama,
         reference=Model(attack(tiny_llama, "growing-text")),
-        target="delta",
         method="taylor",
         rows=[PromptRow("how do i boil an egg?")],
         benign=["how do i cook rice?"],

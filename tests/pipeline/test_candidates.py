@@ -37,7 +37,6 @@ def build_factory(folder: Path, pair: Path, sandbox: Sandbox) -> CandidateFactor
         sandbox=sandbox,
         source=source,
         reference=reference,
-        target="adapter",
         repair_prompts=RepairPrompts(ROWS, [], []),
         scoring_prompts=None,
         provenance=Provenance("0" * 32, source.source, named, "0" * 64),

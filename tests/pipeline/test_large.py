@@ -117,7 +117,7 @@ def test_repair_needs_the_memory_of_a_few_blocks(method: Method, gigabytes: int,
     assert len(meta_model.blocks) == fake_70b.LAYERS
     assert meta_model.tensor_names(EMBEDDINGS_PART) == ["model.embed_tokens.weight", "model.norm.weight"]
     assert meta_model.tensor_names(HEAD_PART) == ["lm_head.weight"]
-    matrices, _ = list_scored(model, "delta")
+    matrices, _ = list_scored(model)
     work = RepairWorkload(method, meta_model.layout, meta_model, matrices, [300] * 200, 1 << 30)
     assert estimate_peak_memory(work) < gigabytes * GIGABYTE
     assert estimate_bytes_written(work) > 141 * GIGABYTE

@@ -96,9 +96,7 @@ def score_request(case: Case, folder: Path, method: ScoreMethod | None = "antido
     """Return the request to score the checkpoint."""
     return ScoreRequest(
         model=case.model,
-        source=case.source,
         reference=Model(case.reference) if case.reference else None,
-        target=case.target,
         method=method,
         rows=ROWS,
         benign=["how do i cook rice?"],

@@ -46,7 +46,6 @@ def request(pair: Path, kind: str, method: Method = "random", dose: float = 0.1)
         memory=MemoryRequest(
             model=Model(reference, folder) if kind == "adapter" else Model(folder),
             method=method,
-            target="adapter" if kind == "adapter" else "delta",
             texts=[400] * 16,
             budget=BUDGET,
         ),
@@ -72,9 +71,7 @@ def test_planned_counts_match_the_mask(pair: Path, tmp_path: Path, kind: str, do
     scores = score_weights(
         ScoreRequest(
             plan_request.memory.model,
-            source,
             reference,
-            plan_request.memory.target,
             None,
             [],
             [],
@@ -144,7 +141,7 @@ def test_memory_without_scoring_is_that_of_masking_or_writing(
     """The values are bytes per entry of the largest matrix."""
     model = Model(write_tiny_llama(tmp_path / "model", dtype=dtype))
     needs = replace(request(tmp_path, "merged").memory, model=model)
-    largest = max(matrix.entries for matrix in list_scored(model, "delta")[0])
+    largest = max(matrix.entries for matrix in list_scored(model)[0])
     assert estimate_memory(replace(needs, method="scale"), ignore) == scale * largest
     assert estimate_memory(needs, ignore) == random * largest
 

@@ -42,7 +42,7 @@ def rewritten(folder: Path, change: Callable[[Tensors], object]) -> CheckpointLa
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_tensor_is_scored_or_listed_as_untouched(kind: str, tmp_path: Path) -> None:
     case = write_case(kind, tmp_path)
-    tensors, untouched = list_scored(case.model, case.target)
+    tensors, untouched = list_scored(case.model)
     held = read_layout(case.source).tensors
     assert all(held[each.name].shape == (each.rows, each.columns) for each in tensors)
     patterns = [re.escape(what).replace(r"\*", r"\d+") for each in untouched for what in each.what.split(", ")]
@@ -53,14 +53,14 @@ def test_every_tensor_is_scored_or_listed_as_untouched(kind: str, tmp_path: Path
 
 
 def test_linear_layers_are_scored_in_block_order(tiny_llama: Path) -> None:
-    names = [each.name for each in list_scored(Model(tiny_llama), "delta")[0]]
+    names = [each.name for each in list_scored(Model(tiny_llama))[0]]
     assert len(names) == 14
     assert [int(name.split(".")[2]) for name in names] == [0] * 7 + [1] * 7
     assert all(name.endswith("_proj.weight") for name in names)
 
 
 def test_experts_and_routers_are_untouched(tmp_path: Path) -> None:
-    tensors, untouched = list_scored(write_case("experts", tmp_path).model, "delta")
+    tensors, untouched = list_scored(write_case("experts", tmp_path).model)
     assert {each.name.split(".")[3] for each in tensors} == {"self_attn"}
     said = {each.why: each for each in untouched}
     assert set(said) == {EXPERTS, NO_LINEAR, VECTORS, OUTSIDE}
@@ -71,7 +71,7 @@ def test_experts_and_routers_are_untouched(tmp_path: Path) -> None:
 
 def test_saved_modules_of_an_adapter_are_untouched(tmp_path: Path) -> None:
     case = write_case("adapter", tmp_path)
-    tensors, (untouched,) = list_scored(case.model, "adapter")
+    tensors, (untouched,) = list_scored(case.model)
     assert len(tensors) == 2 * 2 * 3
     assert (untouched.what, untouched.why) == ("base_model.model.model.embed_tokens.weight", SAVED_WHOLE)
     assert {each.rows for each in tensors if each.name.endswith("lora_A.weight")} == {4, 6}
@@ -79,7 +79,7 @@ def test_saved_modules_of_an_adapter_are_untouched(tmp_path: Path) -> None:
 
 def test_factors_outside_the_blocks_are_untouched(tiny_llama: Path, tmp_path: Path) -> None:
     write_adapter(tmp_path, tiny_llama, {"target_modules": [*ALL_LINEARS, "lm_head"]})
-    tensors, (untouched,) = list_scored(Model(tiny_llama, tmp_path), "adapter")
+    tensors, (untouched,) = list_scored(Model(tiny_llama, tmp_path))
     assert len(tensors) == 28
     assert untouched.why == OUTSIDE
     assert untouched.weights == 4 * (64 + 290) + 64 * 290  # peft saves the head itself beside its factors
@@ -88,12 +88,12 @@ def test_factors_outside_the_blocks_are_untouched(tiny_llama: Path, tmp_path: Pa
 def test_adapter_with_modules_missing_from_its_base_is_refused(tiny_adapter: Path, tmp_path: Path) -> None:
     smaller = write_tiny_llama(tmp_path / "base", layers=1)
     with pytest.raises(ConfigurationError, match=r"model\.layers\.1"):
-        list_scored(Model(smaller, tiny_adapter), "adapter")
+        list_scored(Model(smaller, tiny_adapter))
 
 
 def test_target_is_adapter_or_delta(tiny_llama: Path, tiny_adapter: Path) -> None:
-    assert resolve_repair_target(read_layout(tiny_adapter)) == "adapter"
-    assert resolve_repair_target(read_layout(tiny_llama)) == "delta"
+    assert resolve_repair_target(Model(tiny_llama, tiny_adapter)) == "adapter"
+    assert resolve_repair_target(Model(tiny_llama)) == "delta"
 
 
 @pytest.mark.parametrize("name", ["model.embed_tokens.weight", "model.wte.weight", "backbone.embeddings.weight"])
@@ -160,7 +160,7 @@ def test_base_without_name_prefix_is_accepted(tiny_llama: Path, tiny_adapter: Pa
 
     base = rewritten(copy_of(tiny_llama), shorten)
     require(read_layout(tiny_adapter), base)
-    assert len(list_scored(Model(base.folder, tiny_adapter), "adapter")[0]) == 28
+    assert len(list_scored(Model(base.folder, tiny_adapter))[0]) == 28
 
 
 def test_checkpoint_without_linear_layers_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
@@ -170,4 +170,4 @@ def test_checkpoint_without_linear_layers_is_refused(tiny_llama: Path, copy_of: 
 
     folder = rewritten(copy_of(tiny_llama), empty).folder
     with pytest.raises(ConfigurationError, match="no linear layer that can be repaired"):
-        list_scored(Model(folder), "delta")
+        list_scored(Model(folder))

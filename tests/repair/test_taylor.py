@@ -112,7 +112,7 @@ def test_scratch_space_is_estimated(pair: Path, tmp_path: Path) -> None:
         used = max(used, sum(file.stat().st_size for file in request.scratch.glob("*/*.safetensors")))
 
     write_taylor_scores(request, measure)
-    scored, _ = list_scored(request.model, "delta")
+    scored, _ = list_scored(request.model)
     headers = 200 * len(scored)
     assert 0.9 * estimate_scratch(scored) < used < estimate_scratch(scored) + headers
 
