@@ -31,7 +31,6 @@ from antidote_ci.records import (
     RepairResult,
     Report,
     ReportedReference,
-    Scores,
 )
 from antidote_ci.repair.methods import dose_ladder
 
@@ -133,7 +132,7 @@ def _confirm_dose(
         report,
         verdict=unrepaired_verdict if lacks else "repaired",
         reason=gate.describe_failure(lacks, settings) if lacks else verdict_text,
-        repair=_to_repair_result(chosen.manifest, method_masks.scores),
+        repair=_to_repair_result(chosen.manifest, method_masks, dose),
         controls=controls,
         paired=changes,
         divergence=divergence,
@@ -198,14 +197,14 @@ def _measure_divergence(
         return None, [f"The divergence was not measured: {error.what}."]
 
 
-def _to_repair_result(manifest: Manifest, scores: Scores) -> RepairResult:
+def _to_repair_result(manifest: Manifest, method_masks: MethodMasks, dose: float) -> RepairResult:
     return RepairResult(
-        method=manifest.method,
+        method=method_masks.method,
         target=manifest.target,
-        dose=manifest.dose,
+        dose=dose,
         effective_dose=manifest.effective_dose,
         changed_weights=sum(manifest.changed.values()),
-        scored_weights=sum(tensor.entries for tensor in scores.tensors),
+        scored_weights=sum(tensor.entries for tensor in method_masks.scores.tensors),
         files=manifest.files,
-        left_alone=manifest.left_alone,
+        left_alone=method_masks.scores.left_alone,
     )
