@@ -199,8 +199,8 @@ class _EvaluationProgress:
     rows: list[PromptRow] = field(default_factory=list)
     """The harmful prompts that were answered, in order."""
     answers: list[GeneratedAnswer] = field(default_factory=list)
-    refusal_judges: list[Judge] = field(default_factory=list)
-    """The judges that also detect refusals."""
+    refusal_judge: Judge | None = None
+    """The first judge that also detects refusals."""
 
     def __post_init__(self) -> None:
         self.outcomes: list[dict[str, list[AnswerOutcome]]] = [{} for _ in self.evaluator.judges]
@@ -241,8 +241,8 @@ class _EvaluationProgress:
         by_judge: list[dict[str, list[AnswerOutcome]]] = []
         for judge in self.evaluator.judges:
             judged = judge.judge(exchanges, self.on_progress) if exchanges else []
-            if judge not in self.refusal_judges and any(verdict.refused is not None for verdict in judged):
-                self.refusal_judges.append(judge)
+            if self.refusal_judge is None and any(verdict.refused is not None for verdict in judged):
+                self.refusal_judge = judge
             measure = judge.identity.measure
             outcomes: list[AnswerOutcome] = ["unfinished"] * len(answers)
             for index, verdict in zip(finished, judged, strict=True):
@@ -258,7 +258,7 @@ class _EvaluationProgress:
     def evaluate_benign(self, rows: Sequence[PromptRow], answers: Sequence[GeneratedAnswer]) -> BenignResult | None:
         if not rows:
             return None
-        judge, refused = utility.judge_refusals(self.refusal_judges, _to_exchanges(rows, answers), self.on_progress)
+        judge, refused = utility.judge_refusals(self.refusal_judge, _to_exchanges(rows, answers), self.on_progress)
         # A thought without an end is neither a refusal nor an answer.
         refused = [is_refusal and not answer.unfinished for is_refusal, answer in zip(refused, answers, strict=True)]
         outcomes = (

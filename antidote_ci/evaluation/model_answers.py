@@ -45,7 +45,7 @@ def find_refused(evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], 
     """Return for each row whether `model` refuses it, by the rule judge and the beginning of the answer."""
     answered = answer_rows(evaluator, model, rows, on_progress, REFUSAL_TOKENS)
     exchanges = [Exchange(row.prompt, row.response) for row in answered]
-    _judge, refused = utility.judge_refusals([], exchanges, on_progress)
+    _judge, refused = utility.judge_refusals(None, exchanges, on_progress)
     return refused
 
 

@@ -29,13 +29,13 @@ MAX_SHARE_OF_ONE_ANSWER = 0.75
 
 
 def judge_refusals(
-    judges: Sequence[Judge], exchanges: Sequence[Exchange], on_progress: OnProgress
+    judge: Judge | None, exchanges: Sequence[Exchange], on_progress: OnProgress
 ) -> tuple[str, list[bool]]:
     """Return the name of the judge and whether each answer to a harmless prompt is a refusal.
 
-    Uses the first of `judges`, which detect refusals, or else the rule judge. An unparsed verdict counts as a refusal.
+    Uses `judge`, which detects refusals, or for None the rule judge. An unparsed verdict counts as a refusal.
     """
-    judge = judges[0] if judges else RefusalJudge()
+    judge = judge or RefusalJudge()
     return judge.identity.name, [verdict.refused is not False for verdict in judge.judge(exchanges, on_progress)]
 
 
