@@ -1,10 +1,9 @@
-"""Files of prompts: read as untrusted input (CSV, JSON lines, xz), split and ordered by a seeded hash, compared."""
+"""Files of prompts: read as untrusted input (CSV, JSON lines), split and ordered by a seeded hash, compared."""
 
 import csv
 import hashlib
 import io
 import json
-import lzma
 import math
 import re
 import unicodedata
@@ -22,11 +21,8 @@ SHAPING_SHARE = 0.20
 """Share of a prompt set that is taken first for the repair: for realignment or calibration."""
 
 MAX_FILE_BYTES = 64_000_000
-"""Bytes of a file, both compressed and decompressed."""
 MAX_ROWS = 100_000
 MAX_FIELD_CHARACTERS = 100_000
-MAX_DECODER_BYTES = 256_000_000
-"""Memory limit of the xz decoder."""
 
 TableRows = Iterator[tuple[str, dict[str, Any]]]
 """Location (`FILE, line N`) and fields of each row."""
@@ -50,7 +46,7 @@ def read_prompts(path: Path, response_field: str | None = None, with_choices: bo
 
 
 def read_columns(path: Path, prompt: str, expected: str) -> list[PromptRow]:
-    """Read a task from two columns of a .csv, .jsonl or .jsonl.xz file. Only identical prompts are repeats.
+    """Read a task from two columns of a .csv or .jsonl file. Only identical prompts are repeats.
 
     Raises ConfigurationError, naming the line, for a row without text in one of them.
     """
@@ -216,7 +212,7 @@ def describe_set(role: str, origin: str, rows: Sequence[PromptRow], licence: str
 
 
 def read_table(path: Path) -> TableRows:
-    """Yield the rows of a .csv, .jsonl or .jsonl.xz file.
+    """Yield the rows of a .csv or .jsonl file.
 
     Raises ConfigurationError, naming the file and the line, when an invalid row is reached.
     """
@@ -280,18 +276,13 @@ def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_FILE_BYTES + 1)
-        if path.suffix == ".xz":
-            decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_DECODER_BYTES)
-            content = decoder.decompress(content, MAX_FILE_BYTES + 1)
-            if not decoder.eof and len(content) <= MAX_FILE_BYTES:
-                raise lzma.LZMAError("the file is truncated")
         if len(content) > MAX_FILE_BYTES:
             raise ConfigurationError(f"{path} holds more than {MAX_FILE_BYTES // 1_000_000} MB")
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigurationError(f"{path}, line {line} is not UTF-8", cause=str(error)) from None
-    except (OSError, lzma.LZMAError) as error:
+    except OSError as error:
         raise ConfigurationError(f"{path} cannot be read as text", cause=str(error)) from None
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo
 
 FILE_BYTES = 64_000_000
-ENDINGS = (".csv", ".jsonl", ".jsonl.xz")
+ENDINGS = (".csv", ".jsonl")
 GITHUB_PREFIX = "github:"
 GITHUB_ADDRESS = "https://raw.githubusercontent.com"
 GITHUB_VARIABLE = "ANTIDOTE_GITHUB_RAW"
