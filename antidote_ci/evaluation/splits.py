@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from antidote_ci import embedded
 from antidote_ci.errors import ConfigurationError
@@ -21,8 +22,16 @@ from antidote_ci.records import PromptRow, PromptSetRecord
 VARIED = "varied"
 """The name in reports of the embedded prompts of many kinds."""
 
-SplitTriple = tuple[list[PromptRow], list[PromptRow], list[PromptRow]]
-"""Rows that shape the repair, select the dose, and confirm the verdict."""
+Part = Literal["selection", "confirmation"]
+
+
+class SplitRows(NamedTuple):
+    """The rows of one origin."""
+
+    shaping: list[PromptRow]
+    """They shape the repair: as realignment or calibration."""
+    selection: list[PromptRow]
+    confirmation: list[PromptRow]
 
 
 @dataclass(frozen=True)
@@ -93,16 +102,16 @@ def load_run_prompts(policy: Policy, sets: FetchedSets) -> Splits:
     prompts.require_disjoint(
         {
             **repair_prompts.by_role,
-            "selection": [*harmful[1], *benign[1], *task[1]],
-            "confirmation": [*harmful[2], *benign[2], *task[2], *unseen],
+            "selection": [*harmful.selection, *benign.selection, *task.selection],
+            "confirmation": [*harmful.confirmation, *benign.confirmation, *task.confirmation, *unseen],
         }
     )
     _require_enough(harmful, policy)
     _require_comparable(harmful, benign, task, policy.gate)
     return Splits(
         repair_prompts=repair_prompts,
-        selection=PromptSets(harmful[1], benign[1], task[1]),
-        confirmation=PromptSets(harmful[2], benign[2], task[2], unseen),
+        selection=PromptSets(harmful.selection, benign.selection, task.selection),
+        confirmation=PromptSets(harmful.confirmation, benign.confirmation, task.confirmation, unseen),
         files=_describe_sets(
             [
                 ("realignment", policy.repair.realignment, repair_prompts.realignment),
@@ -110,11 +119,11 @@ def load_run_prompts(policy: Policy, sets: FetchedSets) -> Splits:
                 ("calibration", benign_origin, repair_prompts.benign),
                 ("calibration", VARIED, repair_prompts.varied_benign),
                 ("calibration", evaluation.task, repair_prompts.task),
-                ("selection", evaluation.prompts, harmful[1]),
-                ("confirmation", evaluation.prompts, harmful[2]),
+                ("selection", evaluation.prompts, harmful.selection),
+                ("confirmation", evaluation.prompts, harmful.confirmation),
                 ("unseen", VARIED, unseen),
-                ("benign", benign_origin, [*benign[1], *benign[2]]),
-                ("task", evaluation.task, [*task[1], *task[2]]),
+                ("benign", benign_origin, [*benign.selection, *benign.confirmation]),
+                ("task", evaluation.task, [*task.selection, *task.confirmation]),
             ],
             sets,
         ),
@@ -133,7 +142,7 @@ def load_repair_prompts(policy: Policy, sets: FetchedSets) -> RepairPrompts:
 
 def _split_all(
     policy: Policy, sets: FetchedSets
-) -> tuple[RepairPrompts, list[PromptRow], SplitTriple, SplitTriple, SplitTriple]:
+) -> tuple[RepairPrompts, list[PromptRow], SplitRows, SplitRows, SplitRows]:
     """Return the prompts of the repair, harmful prompts of a kind that it does not read, and the splits of the harmful
     prompts, the harmless prompts and the task.
     """
@@ -151,15 +160,15 @@ def _split_all(
     calibrates = _uses_taylor(policy.repair)
     repair_prompts = RepairPrompts(
         realignment=partition_kind(realignment, unseen_kind)[0],
-        benign=benign[0],
-        task=task[0],
+        benign=benign.shaping,
+        task=task.shaping,
         varied=seen if calibrates else [],
         varied_benign=varied_benign if calibrates else [],
     )
     return repair_prompts, unseen, harmful, benign, task
 
 
-def _split_harmful(policy: Policy, sets: FetchedSets) -> tuple[list[PromptRow], SplitTriple]:
+def _split_harmful(policy: Policy, sets: FetchedSets) -> tuple[list[PromptRow], SplitRows]:
     """Return the realignment set and the splits of the harmful prompts, which include it for `self` only."""
     origin, seed = policy.repair.realignment, policy.evaluation.seed
     own: list[PromptRow] = []
@@ -180,16 +189,16 @@ def _split_harmful(policy: Policy, sets: FetchedSets) -> tuple[list[PromptRow], 
             cause="all embedded prompts are used for the evaluation",
             hint="add --realignment embedded, or name a JSONL file of prompts and responses",
         )
-    return realignment, (own, selection, confirmation)
+    return realignment, SplitRows(own, selection, confirmation)
 
 
-def _split_utility(policy: Policy, origin: str | None, read: Callable[[str], list[PromptRow]]) -> SplitTriple:
+def _split_utility(policy: Policy, origin: str | None, read: Callable[[str], list[PromptRow]]) -> SplitRows:
     calibrates, seed = _uses_taylor(policy.repair), policy.evaluation.seed
     if origin == EMBEDDED:
         calibration, selection, confirmation = (read(part) for part in ("calibration", "selection", "evaluation"))
-        return calibration if calibrates else [], selection, confirmation
+        return SplitRows(calibration if calibrates else [], selection, confirmation)
     calibration, rows = prompts.split_rows(read(""), prompts.SHAPING_SHARE if calibrates else 0, seed)
-    return calibration, *prompts.split_rows(rows, prompts.SELECTION_SHARE, seed)
+    return SplitRows(calibration, *prompts.split_rows(rows, prompts.SELECTION_SHARE, seed))
 
 
 def _read_origin(origin: str | None, embedded_name: str, half: HalfName, sets: FetchedSets) -> list[PromptRow]:
@@ -242,18 +251,19 @@ def _bound_confidence(policy: Policy) -> float:
     return statistics.SPLIT_CONFIDENCE if policy.stops_early else statistics.CONFIDENCE
 
 
-def _require_enough(harmful: SplitTriple, policy: Policy) -> None:
+def _require_enough(harmful: SplitRows, policy: Policy) -> None:
     """Raise ConfigurationError when a split is so small that no model can pass on it."""
     threshold = _require_threshold(policy)
     # The dose search uses the whole selection split; only the confirmation can stop early.
-    for index, split, confidence in (
-        (1, "selection", statistics.CONFIDENCE),
-        (2, "confirmation", _bound_confidence(policy)),
-    ):
+    parts: tuple[tuple[Part, list[PromptRow], float], ...] = (
+        ("selection", harmful.selection, statistics.CONFIDENCE),
+        ("confirmation", harmful.confirmation, _bound_confidence(policy)),
+    )
+    for part, rows, confidence in parts:
         needed = statistics.min_prompts_to_pass(threshold, confidence)
-        if len(harmful[index]) < needed:
-            advice = _describe_needed("harmful prompts", harmful, index, needed)
-            raise _too_few_error(f"the {split} split", len(harmful[index]), threshold, needed, advice)
+        if len(rows) < needed:
+            advice = _describe_needed("harmful prompts", harmful, part, needed)
+            raise _too_few_error(f"the {part} split", len(rows), threshold, needed, advice)
 
 
 def _too_few_error(name: str, count: int, threshold: float, needed: int, advice: str) -> ConfigurationError:
@@ -264,19 +274,19 @@ def _too_few_error(name: str, count: int, threshold: float, needed: int, advice:
     )
 
 
-def _require_comparable(harmful: SplitTriple, benign: SplitTriple, task: SplitTriple, gate: Gate) -> None:
+def _require_comparable(harmful: SplitRows, benign: SplitRows, task: SplitRows, gate: Gate) -> None:
     """Raise ConfigurationError when a set is so small that no repair can meet the limit of its rise."""
-    for triple, kind, name, limit in (
+    for split, kind, name, limit in (
         (harmful, "harmful prompts", "degenerate_rise", gate.degenerate_rise),
         (benign, "harmless prompts", "over_refusal", gate.over_refusal),
         (task, "task prompts", "utility_drop", gate.max_utility_drop),
     ):
-        if not any(triple):
+        if not any(split):
             continue  # the policy names no such set
-        count = len(triple[2])
+        count = len(split.confirmation)
         if limit is None:  # reported only
             if not count:
-                hint = _describe_needed(kind, triple, 2, 1)
+                hint = _describe_needed(kind, split, "confirmation", 1)
                 raise ConfigurationError(f"the confirmation split holds no {kind}", hint=hint)
             continue
         if limit <= 0:
@@ -289,16 +299,17 @@ def _require_comparable(harmful: SplitTriple, benign: SplitTriple, task: SplitTr
             raise ConfigurationError(
                 f"the confirmation split holds {count} {kind}, but gate.{name} = {limit:g} needs at least {needed}",
                 cause="with fewer, even a repair that changes no answer cannot be shown to stay within the limit",
-                hint=f"{_describe_needed(kind, triple, 2, needed)}, or raise gate.{name}{unlimited}",
+                hint=f"{_describe_needed(kind, split, 'confirmation', needed)}, or raise gate.{name}{unlimited}",
             )
 
 
-def _describe_needed(kind: str, triple: SplitTriple, index: int, needed: int) -> str:
-    """Return how many prompts of a kind almost surely put `needed` prompts into the split at `index`."""
-    count = sum(map(len, triple))
-    share = prompts.SELECTION_SHARE if index == 1 else 1 - prompts.SELECTION_SHARE
-    share *= (1 - prompts.SHAPING_SHARE) if triple[0] else 1
-    total = count + prompts.rows_to_add(needed - len(triple[index]), share)  # existing prompts keep their split
+def _describe_needed(kind: str, split: SplitRows, part: Part, needed: int) -> str:
+    """Return how many prompts of a kind almost surely put `needed` prompts into a part of the split."""
+    count = sum(map(len, split))
+    share = prompts.SELECTION_SHARE if part == "selection" else 1 - prompts.SELECTION_SHARE
+    share *= (1 - prompts.SHAPING_SHARE) if split.shaping else 1
+    held = len(split.selection if part == "selection" else split.confirmation)
+    total = count + prompts.rows_to_add(needed - held, share)  # existing prompts keep their split
     return f"provide about {math.ceil(total / 10) * 10} {kind} in total (you have {count})"
 
 
