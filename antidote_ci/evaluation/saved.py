@@ -112,6 +112,4 @@ def _is_answer_log(path: Path) -> bool:
         document = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    columns = [column.name for column in fields(SavedAnswer)]
-    # Earlier versions did not save thoughts.
-    return isinstance(document, dict) and list(document) in (columns, columns[:-1])
+    return isinstance(document, dict) and list(document) == [column.name for column in fields(SavedAnswer)]
