@@ -3,12 +3,8 @@
 import json
 from typing import Any
 
-from antidote_ci.checkpoint.config_files import TYPES_FILE
+from antidote_ci.checkpoint.config_files import HEAD, TYPES_FILE
 
-HEADS = {
-    "ForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-    "ForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-}
 OTHER_FILES = ("AutoTokenizer", "RagTokenizer")
 """Tokenizers that open other folders."""
 BACKENDS = ("TokenizersBackend", "PythonBackend", "SentencePieceBackend", "BloomTokenizer", "PreTrainedTokenizer")
@@ -23,15 +19,12 @@ def installed() -> dict[str, Any]:
     from transformers.utils.quantization_config import QuantizationMethod
 
     tables = [value for name, value in vars(modeling_auto).items() if name.endswith("_NAMES")]
-    heads = {head: getattr(modeling_auto, table) for head, table in HEADS.items()}
+    causal_models = sorted(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items())
     return {
         "transformers": transformers.__version__,
         "model_types": sorted(configuration_auto.CONFIG_MAPPING_NAMES),
         "architectures": sorted({name for table in tables for value in table.values() for name in _names(value)}),
-        "heads": {
-            head: {kind: name for kind, name in sorted(table.items()) if name.endswith(head)}
-            for head, table in heads.items()
-        },
+        "causal_models": {kind: name for kind, name in causal_models if name.endswith(HEAD)},
         "tokenizers": sorted({*_tokenizers(), *BACKENDS} - {*OTHER_FILES}),
         "quantisations": sorted({*quantizers.AUTO_QUANTIZER_MAPPING, *(method.value for method in QuantizationMethod)}),
     }

@@ -57,8 +57,8 @@ class SupportedTypes:
     """The version of transformers that the list is from."""
     model_types: frozenset[str]
     architectures: frozenset[str]
-    heads: dict[str, dict[str, str]]
-    """For each head: model type -> the architecture that transformers builds."""
+    causal_models: dict[str, str]
+    """Model type -> the causal language model that transformers builds."""
     tokenizers: frozenset[str]
     """Class names without the suffix `Fast`."""
     quantisations: frozenset[str]
@@ -69,7 +69,7 @@ def supported_types() -> SupportedTypes:
     """Read the list."""
     data = json.loads(TYPES_FILE.read_bytes())
     names = {key: frozenset(data[key]) for key in ("model_types", "architectures", "tokenizers", "quantisations")}
-    return SupportedTypes(transformers=data["transformers"], heads=data["heads"], **names)
+    return SupportedTypes(transformers=data["transformers"], causal_models=data["causal_models"], **names)
 
 
 def refuse_code(name: str, config: object) -> None:
@@ -140,13 +140,12 @@ def refuse_unknown_model(config: dict[str, object]) -> None:
     for name in _read_architectures(config):
         if name not in supported_types().architectures:
             raise _unknown_model_error(f"architecture {name!r:.60}")
-        for head, built in supported_types().heads.items():
-            if name.endswith(head) and built.get(str(config["model_type"])) != name:
-                raise UnsafeCheckpoint(
-                    f"config.json names the architecture {name}, which is none of model_type {config['model_type']!r}",
-                    cause="two configurations were mixed, or frameworks are meant to run different models",
-                    hint="copy config.json from the model that was fine-tuned",
-                )
+        if name.endswith(HEAD) and supported_types().causal_models.get(str(config["model_type"])) != name:
+            raise UnsafeCheckpoint(
+                f"config.json names the architecture {name}, which is none of model_type {config['model_type']!r}",
+                cause="two configurations were mixed, or frameworks are meant to run different models",
+                hint="copy config.json from the model that was fine-tuned",
+            )
 
 
 def refuse_more_layers(config: dict[str, object], tensors: Mapping[str, TensorInfo]) -> None:

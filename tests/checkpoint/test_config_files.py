@@ -13,11 +13,10 @@ def test_list_matches_the_installed_transformers() -> None:
 
 
 def test_lists_of_types_are_consistent() -> None:
-    assert supported_types().heads.keys() == {"ForCausalLM", "ForSequenceClassification"}
-    for head, built in supported_types().heads.items():
-        assert built["llama"] == f"Llama{head}"
-        assert built.keys() <= supported_types().model_types
-        assert set(built.values()) <= supported_types().architectures
+    built = supported_types().causal_models
+    assert built["llama"] == "LlamaForCausalLM"
+    assert built.keys() <= supported_types().model_types
+    assert set(built.values()) <= supported_types().architectures
 
 
 def test_tokenizer_classes_exclude_models_and_auto_classes() -> None:
