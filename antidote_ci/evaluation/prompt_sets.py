@@ -143,9 +143,8 @@ def list_downloads(policy: Policy) -> list[PromptSetDownload]:
         PromptSetDownload(selection.name, selection.preset.repository, selection.commit, paths)
         for selection, paths in files.items()
     ]
-    task = policy.evaluation.task or ""
-    if is_hub_task(task) and (match := HUB_TASK.fullmatch(task)):
-        downloads.append(PromptSetDownload(task, match["repository"], match["commit"], {match["file"]: None}))
+    if match := match_hub_task(policy.evaluation.task):
+        downloads.append(PromptSetDownload(match[0], match["repository"], match["commit"], {match["file"]: None}))
     return downloads
 
 
@@ -174,11 +173,15 @@ def select_presets(origin: str | None) -> list[PresetSelection]:
     return [] if origin == EMBEDDED else list({name: _parse_preset(name) for name in names}.values())
 
 
-def is_hub_task(origin: str | None) -> bool:
-    """Whether a task is a file of a dataset on the Hub. Raises ConfigurationError for one without a commit."""
+def match_hub_task(origin: str | None) -> re.Match[str] | None:
+    """Return the match of HUB_TASK with a task that is a file of a dataset on the Hub; None for other tasks.
+
+    Raises ConfigurationError for one without a commit.
+    """
     if origin is None or is_path(origin) or not _LIKE_HUB_TASK.fullmatch(origin):
-        return False
-    if HUB_TASK.fullmatch(origin):
+        return None
+    match = HUB_TASK.fullmatch(origin)
+    if match is not None:
         require_no_file(origin)
     elif not is_file(origin):
         raise ConfigurationError(
@@ -186,14 +189,13 @@ def is_hub_task(origin: str | None) -> bool:
             cause="a dataset of the Hub is read at one commit of 40 hex digits; branches and tags can move",
             hint="copy the commit from the dataset's page; for a local file, write ./FILE",
         )
-    return HUB_TASK.fullmatch(origin) is not None
+    return match
 
 
-def read_hub_task(settings: EvaluationSection, sets: FetchedSets) -> list[PromptRow]:
-    """Return the rows of a task for which `is_hub_task` is true. Raises ConfigurationError for one of another form."""
-    origin, match = str(settings.task), HUB_TASK.fullmatch(str(settings.task))
+def read_hub_task(match: re.Match[str], settings: EvaluationSection, sets: FetchedSets) -> list[PromptRow]:
+    """Return the rows of the task of a `match_hub_task`. Raises ConfigurationError for one of another form."""
     columns = [column.strip() for column in (settings.task_columns or "prompt,expected").split(",")]
-    if match is None or len(columns) != 2 or not all(columns):
+    if len(columns) != 2 or not all(columns):
         raise ConfigurationError(
             f"task_columns cannot be {settings.task_columns!r}", hint='write two names, such as "question,answer"'
         )
@@ -201,7 +203,7 @@ def read_hub_task(settings: EvaluationSection, sets: FetchedSets) -> list[Prompt
         raise ConfigurationError(
             "task_match choice needs a local file", hint="write prompt, choices and expected to a JSONL file"
         )
-    return read_columns(sets[origin].folder / match["file"], columns[0], columns[1])
+    return read_columns(sets[match[0]].folder / match["file"], columns[0], columns[1])
 
 
 def require_no_file(name: str) -> None:

@@ -213,8 +213,8 @@ def _read_task(policy: Policy, embedded_name: str, sets: FetchedSets) -> list[Pr
     origin, match = policy.evaluation.task, policy.evaluation.task_match
     if origin is None:
         return []
-    if prompt_sets.is_hub_task(origin):
-        rows = prompt_sets.read_hub_task(policy.evaluation, sets)
+    if hub_task := prompt_sets.match_hub_task(origin):
+        rows = prompt_sets.read_hub_task(hub_task, policy.evaluation, sets)
     else:
         rows = prompts.read_prompts(_prompt_path(origin, embedded_name), "expected", match == "choice")
     if match == "last-number":

@@ -146,7 +146,7 @@ def list_local_files(policy: Policy) -> dict[tuple[str, str], Path]:
         for key, origin in (("prompts", evaluation.prompts), ("benign", evaluation.benign))
         if origin not in (None, EMBEDDED) and not prompt_sets.select_presets(origin)
     }
-    if evaluation.task not in (None, EMBEDDED) and not prompt_sets.is_hub_task(evaluation.task):
+    if evaluation.task not in (None, EMBEDDED) and not prompt_sets.match_hub_task(evaluation.task):
         files["evaluation", "task"] = Path(evaluation.task)
     if evaluation.calibration is not None:
         files["evaluation", "calibration"] = Path(evaluation.calibration)

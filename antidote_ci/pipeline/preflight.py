@@ -84,7 +84,7 @@ def require_readable_inputs(config: RunConfig) -> None:
     for origin in (policy.evaluation.prompts, policy.evaluation.benign):
         if origin not in (None, EMBEDDED) and not prompt_sets.select_presets(origin):
             prompts.read_prompts(Path(origin))
-    if policy.evaluation.task not in (None, EMBEDDED) and not prompt_sets.is_hub_task(policy.evaluation.task):
+    if policy.evaluation.task not in (None, EMBEDDED) and not prompt_sets.match_hub_task(policy.evaluation.task):
         prompts.read_prompts(Path(policy.evaluation.task), "expected", policy.evaluation.task_match == "choice")
     if policy.repair.realignment not in (SELF, EMBEDDED):
         prompts.read_prompts(Path(policy.repair.realignment), "response")
