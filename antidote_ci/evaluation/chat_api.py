@@ -157,7 +157,6 @@ def connect(
     key: str | None = None,
     model: str | None = None,
     *,
-    timeout: float = TIMEOUT,
     is_running: Callable[[], bool] = lambda: True,
 ) -> ChatApi:
     """Return the API at `address`, which ends in /v1. Without `model`, use the only model that the server lists.
@@ -171,8 +170,8 @@ def connect(
             "the API key contains characters that are not printable ASCII", hint="remove quotes and line ends"
         )
     if model is None:
-        model = _only_model(list_models(address, key, timeout=timeout), address)
-    return ChatApi(address, model, key, timeout, is_running)
+        model = _only_model(list_models(address, key), address)
+    return ChatApi(address, model, key, is_running=is_running)
 
 
 def list_models(
