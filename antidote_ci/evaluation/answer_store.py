@@ -50,7 +50,7 @@ class AnswerStore:
 
     def put(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON
         """Store `value`, which must be JSON and not None."""
-        path = self._path(key)
+        path = self._folder / key[:2] / f"{key}.json"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         require_real_folder(path.parent, "choose another folder for the answer cache", mode=0o700)
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")  # mode 0600
@@ -62,9 +62,6 @@ class AnswerStore:
             with contextlib.suppress(OSError):
                 Path(partial).unlink()
             raise
-
-    def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.json"
 
 
 def _hash_value(value: object) -> str:
