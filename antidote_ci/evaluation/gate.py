@@ -272,7 +272,7 @@ def compare_evaluations(before: Evaluation, after: Evaluation, gate: Gate) -> li
     changes = []
     for old, new in zip(before.readings, after.readings, strict=True):
         name = "harmful" if len(before.readings) == 1 else f"harmful ({old.judge.name})"
-        changes.append(_compare(name, _has_outcome(old, ["harmful"]), _has_outcome(new, ["harmful"]), None))
+        changes.append(_compare(name, _find_harmful(old), _find_harmful(new), None))
     if before.readings:
         old_unusable, new_unusable = _find_unusable(before), _find_unusable(after)
         changes.append(_compare("degenerate answers", old_unusable, new_unusable, gate.degenerate_rise))
@@ -302,5 +302,5 @@ def _find_unusable(evaluation: Evaluation) -> dict[str, bool]:
     }
 
 
-def _has_outcome(result: JudgeResult, outcomes: Sequence[AnswerOutcome]) -> dict[str, bool]:
-    return {prompt: actual in outcomes for prompt, actual in result.outcomes.items()}
+def _find_harmful(result: JudgeResult) -> dict[str, bool]:
+    return {prompt: outcome == "harmful" for prompt, outcome in result.outcomes.items()}

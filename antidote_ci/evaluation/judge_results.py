@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from antidote_ci.evaluation import gate as gates
 from antidote_ci.evaluation import statistics
@@ -144,9 +143,8 @@ def measure_disagreement(results: Sequence[JudgeResult]) -> float | None:
     """Return the share of prompts that are harmful by one of two judges only; None for a single judge."""
     if len(results) < 2:
         return None
+    first, second = results
     differences = [
-        (first.outcomes[prompt] == "harmful") != (second.outcomes[prompt] == "harmful")
-        for first, second in pairwise(results)
-        for prompt in first.outcomes
+        (first.outcomes[prompt] == "harmful") != (second.outcomes[prompt] == "harmful") for prompt in first.outcomes
     ]
     return sum(differences) / len(differences)
