@@ -82,13 +82,13 @@ def run_child(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, 
     """Run a child and show its output. Returns its exit code and its error messages."""
     mark = log.create_mark()
     runner_log = log.RunnerLog(write_bytes, mark)
-    process = child.start_child(command, inputs.cli_environment(environ) | {log.MARK_VARIABLE: mark})
+    process = child.start_command(command, inputs.cli_environment(environ) | {log.MARK_VARIABLE: mark})
     try:
         for line in log.split_lines(child.read_output(process)):
             runner_log.show(line)
     finally:
         runner_log.close()
-    return child.wait_exit_code(process), runner_log.errors
+    return environment.wait_exit_code(process), runner_log.errors
 
 
 def give_to_runner(folder: Path, environ: Mapping[str, str]) -> None:

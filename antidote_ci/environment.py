@@ -1,4 +1,4 @@
-"""Hide the environment of this process from other processes of the same user.
+"""Hide the environment of this process from other processes of the same user, and start processes that do the same.
 
 Linux shows the environment with which a program started in /proc/PID/environ, also to the process that runs an
 untrusted model. So `protect` erases that block, and `hand_over` passes variables to further processes in an anonymous
@@ -11,10 +11,16 @@ https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html
 import ctypes
 import json
 import os
+import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 DESCRIPTOR_VARIABLE = "ANTIDOTE_ENVIRONMENT_DESCRIPTOR"
 """The number of the file descriptor from which `protect` reads further variables."""
@@ -58,6 +64,36 @@ def hand_over(environ: Mapping[str, str]) -> Iterator[tuple[dict[str, str], tupl
         file.write(json.dumps(rest).encode())
         file.seek(0)
         yield {**block, DESCRIPTOR_VARIABLE: str(file.fileno())}, (file.fileno(),)
+
+
+def start_child(command: Sequence[str], environ: Mapping[str, str], **options: Any) -> "Popen[bytes]":  # noqa: ANN401 - of Popen
+    """Start a process that calls `protect`, and forward SIGINT and SIGTERM to it.
+
+    Process 1 of a container ignores both signals unless it has a handler, and the child does not receive them.
+    """
+    import subprocess
+
+    early: list[int] = []
+    forward: Callable[[int], None] = early.append
+
+    def handle(number: int, _: FrameType | None) -> None:
+        forward(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    with hand_over(environ) as (block, descriptors):
+        process = subprocess.Popen(command, env=block, pass_fds=descriptors, **options)
+    forward = process.send_signal
+    for missed in early:
+        process.send_signal(missed)
+    return process
+
+
+def wait_exit_code(process: "Popen[bytes]") -> int:
+    """Wait for the end of the process. Returns its exit code, or 128 + N when signal N killed it."""
+    with process:  # closes its pipes
+        code = process.wait()
+    return code if code >= 0 else 128 - code
 
 
 def _erase_environment_block() -> None:

@@ -5,15 +5,12 @@ even when the command is killed for lack of memory.
 """
 
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
-from antidote_ci.environment import hand_over
+from antidote_ci.environment import start_child, wait_exit_code
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.jobs import transfer
 from antidote_ci.jobs.transfer import FILES_VARIABLE, TOKEN_VARIABLE, JobResult
@@ -41,7 +38,7 @@ def run_inside_job(arguments: Sequence[str], program: Sequence[str] = CLI) -> in
         except Exception as error:  # noqa: BLE001 - exit code 1 would mean that the model fails
             sys.stderr.write(f"error: the files of this Job cannot be unpacked: {error}\n")
             return InfrastructureError.exit_code
-        code = _run_command([*program, *arguments], environment, folder)
+        code = wait_exit_code(start_child([*program, *arguments], environment, cwd=folder))
         if token is None:
             return code
         lines = transfer.encode_result(
@@ -51,27 +48,6 @@ def run_inside_job(arguments: Sequence[str], program: Sequence[str] = CLI) -> in
     sys.stdout.write("\n" + "".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
     return code
-
-
-def _run_command(command: Sequence[str], environment: dict[str, str], folder: Path) -> int:
-    child: subprocess.Popen[bytes] | None = None
-    early = []
-
-    def forward(number: int, _: FrameType | None) -> None:
-        if child is None:
-            early.append(number)
-        else:
-            child.send_signal(number)
-
-    # Process 1 of a container ignores both unless it has a handler, and the child does not receive them.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, forward)
-    with hand_over(environment) as (block, descriptors):
-        child = subprocess.Popen(command, env=block, pass_fds=descriptors, cwd=folder)
-    for received in early:
-        child.send_signal(received)
-    code = child.wait()
-    return code if code >= 0 else 128 - code
 
 
 def _read_text(folder: Path, name: str) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from action import child
+from antidote_ci.environment import wait_exit_code
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,9 +20,9 @@ def python(code: str) -> list[str]:
 
 
 def run(code: str) -> tuple[bytes, int]:
-    process = child.start_child(python(code), os.environ)
+    process = child.start_command(python(code), os.environ)
     written = b"".join(child.read_output(process))
-    return written, child.wait_exit_code(process)
+    return written, wait_exit_code(process)
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +41,12 @@ def test_both_streams_arrive_in_order() -> None:
 
 
 def test_output_arrives_immediately() -> None:
-    process = child.start_child(python("import sys, time\nprint('.', end='', flush=True)\ntime.sleep(60)"), os.environ)
+    process = child.start_command(
+        python("import sys, time\nprint('.', end='', flush=True)\ntime.sleep(60)"), os.environ
+    )
     assert next(child.read_output(process)) == b"."
     process.kill()
-    assert child.wait_exit_code(process) == 128 + signal.SIGKILL
+    assert wait_exit_code(process) == 128 + signal.SIGKILL
 
 
 def test_open_pipe_of_another_process_does_not_block() -> None:
@@ -60,10 +63,10 @@ def test_open_pipe_of_another_process_does_not_block() -> None:
 
 
 def test_output_of_a_dead_child_is_read() -> None:
-    process = child.start_child(python("import os\nos.write(1, b'x' * 60000)\nos._exit(3)"), os.environ)
+    process = child.start_command(python("import os\nos.write(1, b'x' * 60000)\nos._exit(3)"), os.environ)
     process.wait()
     assert len(b"".join(child.read_output(process))) == 60000
-    assert child.wait_exit_code(process) == 3
+    assert wait_exit_code(process) == 3
 
 
 def test_child_that_closes_its_output_is_waited_for() -> None:
@@ -73,15 +76,16 @@ def test_child_that_closes_its_output_is_waited_for() -> None:
 EARLY = """
 import os, signal, subprocess, sys
 from action import child
-real = child.Popen
+from antidote_ci.environment import wait_exit_code
+real = subprocess.Popen
 def slow(*arguments, **options):
     process = real(*arguments, **options)
     process.stdout.read(1)
     os.kill(os.getpid(), signal.SIGTERM)  # before anybody holds the process
     return process
-child.Popen = slow
+subprocess.Popen = slow
 code = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); print('.', flush=True); time.sleep(30)"
-sys.exit(child.wait_exit_code(child.start_child([sys.executable, "-c", code], os.environ)))
+sys.exit(wait_exit_code(child.start_command([sys.executable, "-c", code], os.environ)))
 """
 
 

@@ -100,30 +100,6 @@ def test_signal_is_forwarded_to_the_command(tmp_path: Path) -> None:
     assert transfer.decode_result(lines, TOKEN) == JobResult(143, None, None)
 
 
-def test_signal_at_the_start_of_the_command_is_forwarded() -> None:
-    """SIGTERM arrives while the command starts: a program that the entry point starts for it sends it."""
-    program = """
-import os, signal, sys
-from antidote_ci.jobs import entrypoint
-popen = entrypoint.subprocess.Popen
-def start(*arguments, **options):
-    os.kill(os.getpid(), signal.SIGTERM)
-    return popen(*arguments, **options)
-entrypoint.subprocess.Popen = start
-sys.exit(entrypoint.run_inside_job([], [sys.executable, "-c", "import time; time.sleep(30)"]))
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PATH": os.defpath, TOKEN_VARIABLE: TOKEN},
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    assert ended.returncode == 143, ended.stderr
-    assert transfer.decode_result(ended.stdout.splitlines(), TOKEN) == JobResult(143, None, None)
-
-
 def variable(content: str) -> str:
     return b64encode(zlib.compress(content.encode())).decode()
 
