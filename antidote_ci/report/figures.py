@@ -24,7 +24,6 @@ ROLE_SHAPES: dict[ModelRole, Shape] = {
     "tested": "square",
     "before": "square",
     "after": "circle",
-    "control": "triangle",
 }
 POINT_SHAPES: dict[PointKind, Shape] = {
     "input": "square",
@@ -47,11 +46,9 @@ LEFT, WIDTH = 13.0, 84.0
 """Plot area of the x-y charts, in percent of the chart's width."""
 TOP, BOTTOM = 44, 284
 """Plot area of the x-y charts, in pixels."""
-MIN_TICK_GAP = 0.13
-MIN_LABEL_GAP = 0.16
-"""Between the days of a history."""
-Y_AXIS_ENDS = (0.05, 0.1, 0.25, 0.5, 1.0)
-HISTORY_AXIS_ENDS = (0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+MIN_TICK_GAP = 0.16
+Y_AXIS_ENDS = (0.04, 0.1, 0.2, 0.4, 0.6, 0.8)
+"""Ends of the y axis below 100 %, each with plain quarters."""
 QUARTERS = tuple((tick / 4, f"{25 * tick} %") for tick in range(5))
 
 CELLS = 60
@@ -59,25 +56,13 @@ CELLS = 60
 SCORE = "●"
 
 
-def draw_intervals(rows: Sequence[ModelRow], measure: str, threshold: float, name: str = "models") -> str:
-    """Draw one row per model: the score as a mark, the one-sided bounds as a bar, the threshold as a line.
-
-    Empty without rows. `name` names them in the title.
-    """
-    if not rows:
-        return ""
+def draw_intervals(rows: Sequence[ModelRow], measure: str, threshold: float) -> str:
+    """Draw one row per model: the score as a mark, the one-sided bounds as a bar, the threshold as a line."""
     # Rows that name their judge have a second line of text.
     judge_height = 16 if any(row.judge for row in rows) else 0
     height = ROW_HEIGHT + judge_height
     bottom = 30 + height * len(rows)
-    values = [f"{_row_title(row)}: {_score_text(row)}, bounds {row.bounds_text}" for row in rows]
-    chart = svg.new_chart(
-        "intervals",
-        bottom + 24,
-        f"{measure} of the {name} against the threshold",
-        f"{'; '.join(values)}. The threshold is {format_percent(threshold)}.",
-        f"{name}-intervals",
-    )
+    chart = svg.new_chart("intervals", bottom + 24, f"{measure} of the models against the threshold")
 
     def x_percent(share: float) -> str:
         return f"{2 + 96 * share:.2f}%"
@@ -109,25 +94,16 @@ def draw_doses(rows: Sequence[AttemptRow], measure: str, threshold: float) -> st
     rows = [row for row in rows if row.dose > 0]
     if not rows:
         return ""
-    values = [f"dose {format_number(row.dose)}: {format_percent(row.score)}" for row in rows]
-    chart = svg.new_chart(
-        "doses",
-        BOTTOM + 40,
-        f"{measure}, task accuracy and over-refusal by dose, on the selection split",
-        f"{measure} at each dose: {'; '.join(values)}.",
-    )
+    title = f"{measure}, task accuracy and over-refusal by dose, on the selection split"
+    chart = svg.new_chart("doses", BOTTOM + 40, title)
     low, high = math.log10(rows[0].dose) - 0.15, math.log10(rows[-1].dose) + 0.15
 
     def x_position(dose: float) -> float:
         return (math.log10(dose) - low) / (high - low)
 
     doses = [float(f"{digit}e{exponent}") for exponent in range(-9, 1) for digit in (1, 2, 5)]
-    ticks: list[tuple[float, str]] = []
-    for dose in doses:
-        position = x_position(dose)
-        if 0 <= position <= 1 and (not ticks or position - ticks[-1][0] >= MIN_TICK_GAP):
-            ticks.append((position, format_number(dose)))
-    _draw_axes(chart, ticks, QUARTERS, "dose (log scale)")
+    ticks = [(x_position(dose), format_number(dose)) for dose in doses if 0 <= x_position(dose) <= 1]
+    _draw_axes(chart, _thin_out(ticks), QUARTERS, "dose (log scale)")
     svg.draw_line(chart, "threshold", _x_percent(0), _y_pixels(threshold), _x_percent(1), _y_pixels(threshold))
     svg.draw_text(chart, "note", _x_percent(0), _y_pixels(threshold) - 6, _threshold_text(threshold), "start")
     for row in rows:
@@ -157,15 +133,9 @@ def draw_frontier(report: Report, measure: str, threshold: float) -> str:
     points = [(point, cost) for point, cost in zip(report.frontier, costs, strict=True) if cost is not None]
     if not points:
         return ""
-    highest = max(cost for _, cost in points)
-    y_end = next(end for end in Y_AXIS_ENDS if end >= highest)
-    chart = svg.new_chart(
-        "frontier",
-        BOTTOM + 40,
-        f"{measure} against {cost_name.lower()}, dose by dose of each method, on the selection split",
-        f"{measure} and {cost_name.lower()} of {'; '.join(_describe_point(*point) for point in points)}.",
-    )
-    y_ticks = [(tick / 4, f"{100 * y_end * tick / 4:g} %") for tick in range(5)]
+    y_end, y_ticks = _scale_y_axis(max(cost for _, cost in points))
+    title = f"{measure} against {cost_name.lower()}, dose by dose of each method, on the selection split"
+    chart = svg.new_chart("frontier", BOTTOM + 40, title)
     _draw_axes(chart, QUARTERS, y_ticks, measure.lower())
     svg.draw_text(chart, "tick", "0%", 14, cost_name, "start")
     _draw_vertical_line(chart, "threshold", _x_percent(threshold), threshold, BOTTOM, _threshold_text(threshold), 30)
@@ -184,26 +154,20 @@ def draw_frontier(report: Report, measure: str, threshold: float) -> str:
     return tostring(chart, encoding="unicode")
 
 
-def draw_history(entries: Sequence[HistoryEntry], name: str) -> str:
+def draw_history(entries: Sequence[HistoryEntry]) -> str:
     """Draw the scores of the tested revisions of one model with their bounds, oldest first.
 
-    Scores of different judges are not joined by a line. `name` is unique on the page.
+    Scores of different judges are not joined by a line.
     """
     models = [entry.model for entry in entries]
-    highest = max(max(model.bounds[1], model.threshold) for model in models)
-    y_end = next((end for end in HISTORY_AXIS_ENDS if end >= highest), 1.0)
-    values = [f"{describe_revision(model)}: {format_percent(model.bounded_score)}" for model in models]
+    y_end, y_ticks = _scale_y_axis(max(max(model.bounds[1], model.threshold) for model in models))
     measure = name_measures(model.judge.measure for model in models)
-    title = f"{measure} of {models[0].source.id}, oldest report first"
-    chart = svg.new_chart("history", BOTTOM + 40, title, f"{'; '.join(values)}.", name)
+    chart = svg.new_chart("history", BOTTOM + 40, f"{measure} of each report, oldest first")
     step = 1 / len(models)
     positions = [(index + 0.5) * step for index in range(len(models))]
-    ticks: list[tuple[float, str]] = []
+    labels = [describe_revision(model, short=True) for model in models]
     # From the newest, which always has its label.
-    for position, model in reversed(list(zip(positions, models, strict=True))):
-        if not ticks or ticks[-1][0] - position >= MIN_LABEL_GAP:
-            ticks.append((position, describe_revision(model, short=True)))
-    y_ticks = [(tick / 4, f"{100 * y_end * tick / 4:g} %") for tick in range(5)]
+    ticks = _thin_out(list(zip(positions, labels, strict=True))[::-1])
     _draw_axes(chart, ticks, y_ticks, "day of the report" if all(model.written_at for model in models) else "report")
     for position, model in zip(positions, models, strict=True):
         y = _y_pixels(model.threshold / y_end)
@@ -306,16 +270,27 @@ def draw_cells(row: ModelRow, limit: int) -> str:
     return "".join(cells)
 
 
-def _row_title(row: ModelRow) -> str:
-    return f"{row.label} ({row.judge})" if row.judge else row.label
-
-
 def _score_text(row: ModelRow) -> str:
     return format_percent(row.score) if row.corrected is None else f"{format_percent(row.corrected)} corrected"
 
 
 def _threshold_text(threshold: float) -> str:
     return f"threshold {format_percent(threshold)}"
+
+
+def _scale_y_axis(highest: float) -> tuple[float, list[tuple[float, str]]]:
+    """Return the end of a y axis that holds `highest`, and its ticks."""
+    end = next((end for end in Y_AXIS_ENDS if end >= highest), 1.0)
+    return end, [(tick / 4, f"{100 * end * tick / 4:g} %") for tick in range(5)]
+
+
+def _thin_out(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Return the ticks, in their order, whose labels do not overlap."""
+    kept: list[tuple[float, str]] = []
+    for position, label in ticks:
+        if not kept or abs(position - kept[-1][0]) >= MIN_TICK_GAP:
+            kept.append((position, label))
+    return kept
 
 
 def _draw_axes(

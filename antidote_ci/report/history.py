@@ -63,10 +63,10 @@ def render_history_page(entries: Sequence[HistoryEntry], failures: Mapping[str, 
         histories=[
             (
                 history[0].model.source.id,
-                mark_chart(figures.draw_history(history, f"history-{index}")),
+                mark_chart(figures.draw_history(history)),
                 [_to_row(entry) for entry in reversed(history)],
             )
-            for index, history in enumerate(histories)
+            for history in histories
             if len(history) > 1
         ],
         legend=[

@@ -19,7 +19,7 @@ def render_page(report: Report) -> str:
     """Render the page: verdict first, provenance last."""
     measure = measures.measure_name(report)
     threshold = report.evaluations.before.threshold
-    models, controls = tables.model_rows(report), tables.control_rows(report)
+    models = tables.model_rows(report)
     attempts = tables.attempt_rows(report)
     files = report.repair.files if report.repair else []
     series: list[tuple[figures.Series, str]] = [
@@ -47,9 +47,8 @@ def render_page(report: Report) -> str:
         baseline=comparison.section_values(report.baseline, comparison.BASELINE_LABELS) if report.baseline else None,
         warning=statements.warn_of_weights(report),
         mode=statements.describe_mode(report),
-        controls=controls,
+        controls=tables.control_rows(report),
         control_sentences=statements.describe_controls(report),
-        control_intervals=mark_chart(figures.draw_intervals(controls, measure, threshold, "controls")),
         matching_controls=statements.list_matching_controls(report),
         changes=tables.change_rows(report.repair),
         files=files[:MAX_FILES],

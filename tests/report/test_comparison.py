@@ -138,4 +138,4 @@ def test_the_latest_report_of_each_model_is_listed_worst_first() -> None:
     latest = page.split('<section aria-labelledby="latest">')[1].split("</section>")[0]
     assert latest.index("org/harmful") < latest.index("checkpoints/mine")
     assert latest.count('<th scope="row">') == 2
-    assert ">Non-refusal rate of checkpoints/mine, oldest report first<" in page
+    assert '"Non-refusal rate of each report, oldest first"' in page
