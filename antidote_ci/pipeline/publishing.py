@@ -171,7 +171,7 @@ def publish_verdict(publication: PublishTarget, tested: Report, card: str, repor
         file.write_bytes(render_card(tested, card, location).encode("utf-8", "surrogateescape"))
         change = CommitRequest({CARD: commits.read_content(file)}, (), title, commits.add_marker(text, marker))
         texts = PullRequestText(
-            comment=lambda published: summary.render_verdict_comment(tested, published),
+            comment=lambda published: summary.render_comment(tested, published),
             closing=lambda number: summary.render_closing(tested, number),
             superseding=summary.render_superseded,
         )

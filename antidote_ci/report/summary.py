@@ -77,7 +77,7 @@ def render_verdict(report: Report, *, is_discussion: bool) -> tuple[str, str]:
 
 
 def render_comment(report: Report, published: PublishResult) -> str:
-    """Render the comment of a pull request; later runs replace it with their own."""
+    """Render the comment of a pull request with weights or with a verdict; later runs replace it with their own."""
     repository = published.repository or report.source.id
     revision = published.revision or ""
     checked = revision if COMMIT.fullmatch(revision) else "COMMIT"
@@ -94,12 +94,6 @@ def render_comment(report: Report, published: PublishResult) -> str:
         files=files,
         **_common_values(report),
     )
-
-
-def render_verdict_comment(report: Report, published: PublishResult) -> str:
-    """Render the comment of a pull request that states the verdict alone; later runs replace it with their own."""
-    values = _common_values(report)
-    return _render("verdict_comment.md.jinja", published=published, **values)
 
 
 def _render(template: str, **values: object) -> str:

@@ -39,7 +39,6 @@ from antidote_ci.report.summary import (
     render_pull_request,
     render_summary,
     render_verdict,
-    render_verdict_comment,
 )
 from tests.action.workflow_runner import Runner, parse_outputs
 from tests.report.samples import EVERY_KIND, PLAIN_NAMES, disguised
@@ -222,7 +221,7 @@ def rendered_texts(report: Report, names: list[str], at: int) -> dict[str, str]:
     return texts | {
         "comment": render_comment(report, published),
         "verdict": render_verdict(report, is_discussion=True)[1],
-        "verdict comment": render_verdict_comment(report, published),
+        "verdict comment": render_comment(report, dataclasses.replace(published, mode="report")),
     }
 
 

@@ -22,7 +22,6 @@ from antidote_ci.report.summary import (
     render_summary,
     render_superseded,
     render_verdict,
-    render_verdict_comment,
 )
 from antidote_ci.report.tables import model_rows
 from tests.report.samples import (
@@ -132,7 +131,7 @@ def test_texts_on_the_hub_are_cut_at_a_line(character: str, judges: int) -> None
         render_pull_request(report, SOURCE_LOCATION)[1],
         render_verdict(report, is_discussion=True)[1],
         render_comment(report, published),
-        render_verdict_comment(report, published),
+        render_comment(report, dataclasses.replace(published, mode="report")),
     ):
         assert len(text.encode()) <= MAX_BYTES
         assert text.count("<details>") == text.count("</details>")
@@ -202,7 +201,10 @@ def test_the_comment_names_the_published_commit() -> None:
     assert shell_lines(text) == [f"antidote-ci verify org/model --revision {SHA}"]
     assert f"](https://hub.example:8000/org/model/resolve/{SHA}/antidote/report.json)" in text
     assert "- 3 was closed." in text
-    assert "**17.0\xa0%**" in text
+    assert "17.0\xa0%" in text
+    verdict = render_comment(REPAIRED, PublishResult("report", url, SHA, "org/model"))
+    assert "17.0\xa0%" in verdict
+    assert "Published" not in verdict
 
 
 def test_closing_comments_give_the_reason() -> None:
