@@ -18,8 +18,7 @@ COPY image/prune.sh image/
 FROM build AS torch
 # The index of the CPU build. Empty: the CUDA build from pip's default index.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ARG TORCH_VERSION=2.13.0
-# Hashes of the CPU build for Python 3.11 to 3.14 on x86_64 and aarch64. Empty: no check.
+# Hashes of the CPU build for Python 3.11 to 3.14 on x86_64 and aarch64.
 ARG TORCH_SHA256="\
     6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b \
     84453b69508ec79902f899c5ed9495acb9e2bbe9fda5f1d5d6f19e3c3842e1a7 \
@@ -31,8 +30,7 @@ ARG TORCH_SHA256="\
     ca021f9eb2f8345c83fa03e3a04587308afb8df71bd472670b3ece00df58621c"
 COPY image/locks/cuda.txt image/locks/
 RUN if [ -n "${TORCH_INDEX}" ]; then \
-        echo "torch==${TORCH_VERSION} $(printf ' --hash=sha256:%s' ${TORCH_SHA256})" >torch.txt; \
-        [ -n "${TORCH_SHA256}" ] || echo "torch==${TORCH_VERSION}" >torch.txt; \
+        echo "torch==2.13.0 $(printf ' --hash=sha256:%s' ${TORCH_SHA256})" >torch.txt; \
         pip --python /opt/venv/bin/python install --index-url "${TORCH_INDEX}" --requirement torch.txt; \
     else \
         pip --python /opt/venv/bin/python install --require-hashes --requirement image/locks/cuda.txt; \

@@ -57,7 +57,7 @@ def test_pip_rejects_a_file_with_another_hash(tmp_path: Path) -> None:
 
 
 def test_dockerfile_pins_the_same_torch() -> None:
-    assert f"ARG TORCH_VERSION={lock.read_constraints()['torch']}\n" in DOCKERFILE
+    assert f'"torch=={lock.read_constraints()["torch"]} ' in DOCKERFILE
     pinned = re.search(r'ARG TORCH_SHA256="([^"]*)"', DOCKERFILE)
     assert pinned
     hashes = pinned[1].replace("\\\n", "").split()
