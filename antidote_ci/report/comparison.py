@@ -12,7 +12,7 @@ from antidote_ci.report.measures import format_identity, name_measures
 from antidote_ci.report.rendering import mark_chart, render_report_template
 from antidote_ci.report.statements import VERDICTS
 from antidote_ci.report.tables import ModelRow
-from antidote_ci.report.terminal import build_table
+from antidote_ci.report.terminal import build_paired_table, build_table, model_cells
 from antidote_ci.report.text import flatten, format_number
 
 if TYPE_CHECKING:
@@ -39,10 +39,7 @@ def render_comparison_page(comparison: Comparison) -> str:
     measure = _measure_names(comparison)
     return render_report_template(
         "compare.html.jinja",
-        models=[
-            (row, model.verdict, VERDICTS[model.verdict])
-            for row, (_, model) in zip(rows, _label_models(comparison, LABELS), strict=True)
-        ],
+        models=zip(rows, (comparison.first.verdict, comparison.second.verdict), strict=True),
         intervals=mark_chart(figures.draw_intervals(rows, measure, comparison.second.threshold)),
         facts=[
             (f"Judge of {label}", format_identity(model.judge)) for label, model in _label_models(comparison, LABELS)
@@ -71,35 +68,19 @@ def section_values(comparison: Comparison, labels: Labels) -> dict[str, object]:
 def show_comparison(comparison: Comparison) -> "Iterator[RenderableType]":
     """Show two reports side by side, and their paired comparison, on a terminal."""
     yield from (f"{label}: {flatten(_describe_model(model))}" for label, model in _label_models(comparison, LABELS))
-    models = [
-        (
-            row.label,
-            VERDICTS[model.verdict],
-            format_percent(row.score)
-            + ("" if row.corrected is None else f"\n{format_percent(row.corrected)} corrected"),
-            row.bounds_text,
-            *map(format_percent, (row.task_accuracy, row.over_refusal, row.degenerate)),
-        )
-        for row, (_, model) in zip(model_rows(comparison, LABELS), _label_models(comparison, LABELS), strict=True)
-    ]
-    headings = ("", "Verdict", _measure_names(comparison), "Bounds", "Task accuracy", "Over-refusal", "Degenerate")
-    yield from build_table(headings, models)
+    headings = ("", _measure_names(comparison), "Bounds", "Task accuracy", "Over-refusal", "Degenerate", "Verdict")
+    yield from build_table(headings, model_cells(model_rows(comparison, LABELS)))
     yield from show_pairs(comparison, LABELS)
 
 
 def show_pairs(comparison: Comparison, labels: Labels) -> "Iterator[RenderableType]":
     """Show the paired comparison, categories and kinds, and what is not paired."""
-    has_limit = comparison.verdict is not None
-    pairs = [
-        (row.name, row.only_before, row.only_after, row.p_value, row.rise, row.rise_bound, *((row.limit,) * has_limit))
-        for row in paired_rows(comparison)
-    ]
-    headings = ["Paired by prompt", *(f"Only {_in_text(label)}" for label in labels), "p", "Rise, points", "95 % bound"]
-    yield from build_table([*headings, *(("Limit",) * has_limit)], pairs)
-    names: tuple[GroupName, ...] = ("Category", "Kind")
-    for name in names:
-        rows = [(row.name, row.first, row.second) for row in group_rows(comparison, name)]
-        yield from build_table((name, *labels), rows)
+    names = [_in_text(label) for label in labels]
+    yield from build_paired_table(paired_rows(comparison), names, has_limit=comparison.verdict is not None)
+    groups: tuple[GroupName, ...] = ("Category", "Kind")
+    for group in groups:
+        rows = [(row.name, row.first, row.second) for row in group_rows(comparison, group)]
+        yield from build_table((group, *labels), rows)
     yield from map(flatten, comparison.notes)
     yield describe_comparison(comparison, labels)
 
@@ -148,7 +129,7 @@ def model_rows(comparison: Comparison, labels: Labels) -> list[ModelRow]:
             over_refusal=model.over_refusal,
             degenerate=model.degenerate,
             benign_degenerate=None,
-            status="",
+            status=VERDICTS[model.verdict],
         )
         for label, model in _label_models(comparison, labels)
     ]

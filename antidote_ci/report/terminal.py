@@ -25,7 +25,7 @@ def show_report(report: Report) -> Iterator[RenderableType]:
     """Show the models side by side, then the results per judge and the paired comparison."""
     shares = ("Task accuracy", "Over-refusal", "Degenerate")
     headings = (measure_name(report), BOUNDS_HEADING, *shares, "Threshold")
-    yield from build_table(("Model", *headings), _model_cells(tables.model_rows(report)))
+    yield from build_table(("Model", *headings), model_cells(tables.model_rows(report)))
     if worst_kind := statements.describe_worst_kind(report):
         yield worst_kind
     yield from map(flatten, statements.describe_mode(report))
@@ -36,15 +36,10 @@ def show_report(report: Report) -> Iterator[RenderableType]:
     yield from build_table(("Model", "Judge", "Measure", "Score", "Corrected", BOUNDS_HEADING, "Threshold"), judges)
     if disagreement := tables.describe_disagreement(report.evaluations):
         yield disagreement
-    pairs = [
-        (row.name, row.only_before, row.only_after, row.p_value, row.rise, row.rise_bound, row.limit)
-        for row in tables.paired_rows(report)
-    ]
-    pair_headings = ("Paired comparison", "Only before", "Only after", "p", "Rise, points", "95 % bound", "Limit")
-    yield from build_table(pair_headings, pairs)
+    yield from build_paired_table(tables.paired_rows(report), ("before", "after"))
     for label, value in tables.distance_rows(report) + tables.change_rows(report.repair):
         yield f"{label}: {flatten(value)}"
-    yield from build_table(("Sanity check", *headings), _model_cells(tables.control_rows(report)))
+    yield from build_table(("Sanity check", *headings), model_cells(tables.control_rows(report)))
     for label, sentence in statements.describe_controls(report):
         yield f"{flatten(label)}: {sentence}"
     yield from map(flatten, statements.list_matching_controls(report))
@@ -70,7 +65,20 @@ def show_calibration(calibration: Calibration) -> Iterator[RenderableType]:
     yield f"balanced accuracy {accuracy}, unparsed {calibration.unparsed} of {calibration.n}"
 
 
-def _model_cells(rows: Sequence[tables.ModelRow]) -> list[tuple[str, ...]]:
+def build_paired_table(
+    rows: Sequence[tables.PairedRow], names: Sequence[str], *, has_limit: bool = True
+) -> "Iterator[_FittingTable]":
+    """Yield the table of a paired comparison of the models with these names, or nothing without rows."""
+    headings = ["Paired by prompt", *(f"Only {name}" for name in names), "p", "Rise, points", "95 % bound"]
+    cells = [
+        (row.name, row.only_before, row.only_after, row.p_value, row.rise, row.rise_bound, *((row.limit,) * has_limit))
+        for row in rows
+    ]
+    yield from build_table([*headings, *(("Limit",) * has_limit)], cells)
+
+
+def model_cells(rows: Sequence[tables.ModelRow]) -> list[tuple[str, ...]]:
+    """Return the cells of models: name, score, bounds, task accuracy, over-refusal, degenerate answers and status."""
     return [
         (
             f"{row.label}, {row.judge}" if row.judge else row.label,
