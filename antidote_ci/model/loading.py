@@ -11,7 +11,7 @@ from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.links import FileState, list_states
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.model import DType, Network, Tensor, Tokenizer
-from antidote_ci.model.adapters import merge_adapter, require_complete, require_same_copies
+from antidote_ci.model.adapters import merge_adapter, require_same_copies
 from antidote_ci.records import Model
 
 SHARE_FOR_WEIGHTS = 0.8
@@ -76,15 +76,14 @@ def load_model(model: Model, *, merge: bool) -> Network:
     """The causal language model in evaluation mode, on its device.
 
     With `merge` an adapter is added to the weights, in float32 before the cast, so that generation costs as much as
-    with the full model. Without it the factors A and B stay separate modules. Raises the errors of `require_complete`
-    and `require_same_copies`, ConfigurationError when weights are missing or have other shapes than config.json says,
-    and InfrastructureError when memory runs out.
+    with the full model. Without it the factors A and B stay separate modules. Raises the errors of
+    `require_same_copies`, ConfigurationError when weights are missing or have other shapes than config.json says, and
+    InfrastructureError when memory runs out.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     model.require_unedited()
-    require_complete(model)
     release_models()  # two models may not fit into memory
     device, dtype = select_device_and_dtype()
     merging = merge and model.adapter is not None

@@ -19,7 +19,6 @@ from antidote_ci.model.adapters import (
     list_factors,
     list_saved,
     merge_weight,
-    require_complete,
     require_same_copies,
 )
 from antidote_ci.model.memory import return_freed_memory
@@ -45,7 +44,6 @@ def merge_checkpoint(request: MergeRequest, on_progress: OnProgress) -> None:
     """
     model, output = request.model, request.output
     tokenizer = loading.load_tokenizer(model)
-    require_complete(model)
     network = build_on_meta_device(model)
     merge = _plan_merge(network, model)
     output.mkdir(parents=True)

@@ -201,6 +201,13 @@ def test_weights_of_an_adapter_are_read(tiny_llama: Path, tiny_adapter: Path, co
         check(Model(tiny_llama, folder))
 
 
+def test_an_adapter_that_peft_loads_in_part_is_refused(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_adapter)
+    edit(folder / "adapter_config.json", target_modules=["q_proj"])
+    with pytest.raises(UnsafeCheckpoint, match=r"holds weights for .* that its configuration does not name"):
+        check(Model(tiny_llama, folder))
+
+
 @pytest.mark.parametrize(
     ("values", "error", "words"),
     [

@@ -12,7 +12,7 @@ from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import DType, Network, Tensor
-from antidote_ci.model.adapters import LoraFactors, require_complete, require_same_copies
+from antidote_ci.model.adapters import LoraFactors, require_same_copies
 from antidote_ci.model.loading import (
     make_head_contiguous,
     missing_weights_error,
@@ -50,8 +50,7 @@ class MetaModel:
     def __init__(self, model: Model, dtype: DType, device: str, halfway_to: Path | None = None) -> None:
         """With `halfway_to`, the model's reference, the weights are the mean of the two, except `modules_to_save`.
 
-        Raises ConfigurationError when the decoder's blocks cannot be found, and the errors of `require_complete` and
-        `require_same_copies`.
+        Raises ConfigurationError when the decoder's blocks cannot be found, and the errors of `require_same_copies`.
         """
         from transformers.conversion_mapping import get_model_conversion_mapping
 
@@ -83,7 +82,6 @@ class MetaModel:
             }
         if self.lora:
             sources = weights.add_saved_modules(self.network, sources, self.lora)
-            require_complete(model)
         self._ties = weights.find_tied_parameters(self.network, sources)
         if self.lora:
             tensors = {source.parameter: source.tensor for source in sources.values()}
@@ -150,7 +148,7 @@ class MetaModel:
     def load_weights(self, *parts: str) -> Iterator[None]:
         """In the context, the given parts have their weights.
 
-        Raises ConfigurationError when weights are missing, not finite, or of another shape than config.json says.
+        Raises ConfigurationError when weights are missing or of another shape than config.json says.
         """
         with ExitStack() as adapters:
             try:

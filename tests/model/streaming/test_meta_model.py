@@ -120,30 +120,6 @@ def test_tied_weights_are_loaded_as_saved_despite_config_json(saved: str, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("number", "stored"),
-    [(float("nan"), "float16"), (float("nan"), "bfloat16"), (float("inf"), "float32"), (float("-inf"), "float16")],
-)
-def test_a_single_entry_that_is_not_finite_is_refused(number: float, stored: str, tmp_path: Path) -> None:
-    folder = architectures.write("llama", tmp_path, dtype=stored)
-    name = "model.layers.1.mlp.up_proj.weight"
-
-    def spoil(tensors: Tensors) -> Tensors:
-        tensors[name][5, 7] = number
-        return tensors
-
-    rewrite(folder, spoil)
-    meta_model = meta_model_of(folder)
-    with meta_model.load_weights(meta_model.blocks[0]):
-        pass
-    with (
-        pytest.raises(ConfigurationError, match=f"{name} in .* holds NaN or infinite"),
-        meta_model.load_weights(*meta_model.blocks),
-    ):
-        pass
-    assert loaded_parameters(meta_model) == set()
-
-
-@pytest.mark.parametrize(
     ("architecture", "name", "parameter"),
     [
         ("llama", "model.layers.2.mlp.up_proj.weight", "model.layers.2.mlp.up_proj.weight"),
