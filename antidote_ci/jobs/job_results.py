@@ -8,7 +8,6 @@ from antidote_ci import report as reports
 from antidote_ci.errors import ERROR_EXIT_CODES, VERDICT_EXIT_CODES, AntidoteError, InfrastructureError
 from antidote_ci.hub.jobs_api import Job
 from antidote_ci.hub.retry import format_duration
-from antidote_ci.jobs.job_spec import JobSpec
 from antidote_ci.jobs.transfer import JobResult
 from antidote_ci.paths import write_file
 from antidote_ci.policy import RunConfig
@@ -33,8 +32,8 @@ class JobFailed(AntidoteError):
         self.exit_code = exit_code
 
 
-def restore_output(job: Job, result: JobResult | None, wanted: JobSpec, config: RunConfig) -> Report:
-    """Check the report of a Job and write it to `config.out`.
+def restore_output(job: Job, result: JobResult | None, config: RunConfig) -> Report:
+    """Check the report of a Job for `config.revision`, and write it to `config.out`.
 
     Raises JobFailed with the exit code of a command that failed, InfrastructureError when there is no report, or one of
     another model, commit or policy.
@@ -52,7 +51,7 @@ def restore_output(job: Job, result: JobResult | None, wanted: JobSpec, config: 
         report = records.from_json(Report, result.report)
     except ValueError:
         raise _wrong_result_error(job, "it cannot be read") from None
-    _require_matching(job, report, wanted)
+    _require_matching(job, report, config)
     report = _write_report(report, result.card, config)
     if result.exit_code in ERROR_EXIT_CODES:
         raise command_failed_error(job, result.exit_code)
@@ -126,11 +125,11 @@ def _wrong_result_error(job: Job, mismatch: str) -> InfrastructureError:
     )
 
 
-def _require_matching(job: Job, report: Report, wanted: JobSpec) -> None:
+def _require_matching(job: Job, report: Report, config: RunConfig) -> None:
     for name, actual, expected in (
-        ("the model", report.source.id, wanted.model),
-        ("the commit", report.source.revision, wanted.revision),
-        ("the policy", report.policy_sha256, wanted.policy_sha256),
+        ("the model", report.source.id, config.model),
+        ("the commit", report.source.revision, config.revision),
+        ("the policy", report.policy_sha256, config.policy.sha256()),
     ):
         if actual != expected:
             raise _wrong_result_error(job, f"{name} is {flatten(actual)}, not {expected}")

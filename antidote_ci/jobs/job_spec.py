@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from antidote_ci import __version__
@@ -13,9 +13,10 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets
 from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.evaluation.judges import catalog, endpoint
+from antidote_ci.hub.jobs_api import JobRequest
 from antidote_ci.jobs import transfer
 from antidote_ci.jobs.entrypoint import OUT
-from antidote_ci.jobs.transfer import FILES_VARIABLE, TOKEN_VARIABLE
+from antidote_ci.jobs.transfer import FILES_VARIABLE
 from antidote_ci.paths import is_path
 from antidote_ci.pipeline import model_names, output
 from antidote_ci.policy import EMBEDDED, SELF, Command, JobsSection, Policy, RunConfig, override_section, to_toml
@@ -26,50 +27,6 @@ POLICY_FILE = "policy/antidote.toml"
 POLICY_OPTION = f"--policy={POLICY_FILE}"
 TOOL_LABEL = "antidote-ci"
 NAME_CHARACTERS = 60
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """A command for one commit under one policy, with its files."""
-
-    command: Command
-    model: str
-    revision: str
-    policy_sha256: str
-    image: str
-    files: str
-    """The policy and its files, packed."""
-
-    @property
-    def arguments(self) -> list[str]:
-        """The command line of the Job. Most options are part of the policy."""
-        return [
-            TOOL_LABEL,
-            self.command,
-            POLICY_OPTION,
-            f"--revision={self.revision}",
-            f"--out={OUT}",
-            "--",
-            self.model,
-        ]
-
-    @property
-    def id(self) -> str:
-        """Equal for equal work, so that a running Job can be found."""
-        parts = [__version__, self.image, self.arguments, self.policy_sha256, self.files]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return {"tool": TOOL_LABEL, "order": self.id}
-
-    @property
-    def name(self) -> str:
-        """Name in the Hub's list of Jobs."""
-        return re.sub(r"[^A-Za-z0-9_-]", "-", f"{TOOL_LABEL}-{self.command}-{self.model}")[:NAME_CHARACTERS]
-
-    def environment(self, token: str) -> dict[str, str]:
-        return {TOKEN_VARIABLE: token, FILES_VARIABLE: self.files}
 
 
 def require_job_supported(config: RunConfig, command: Command) -> None:
@@ -104,14 +61,29 @@ def require_job_supported(config: RunConfig, command: Command) -> None:
     resolve_image(config.policy, os.environ)
 
 
-def build_job_spec(command: Command, config: RunConfig, revision: str, environ: Mapping[str, str]) -> JobSpec:
-    """The specification for one commit. Reads the files that the policy names.
+def build_job_request(
+    command: Command, config: RunConfig, namespace: str, flavor: str, environ: Mapping[str, str]
+) -> JobRequest:
+    """The Job for one commit, `config.revision`. Reads the files that the policy names.
 
-    Raises ConfigurationError when no image is set, and for files that are missing or too large.
+    Its label `order` is equal for equal work, so that a running Job can be found. Raises ConfigurationError when no
+    image is set, and for files that are missing or too large, and as `collect_secrets`.
     """
-    policy = config.policy
-    return JobSpec(
-        command, config.model, revision, policy.sha256(), resolve_image(policy, environ), pack_policy(policy)
+    policy, revision = config.policy, config.revision
+    image, files = resolve_image(policy, environ), pack_policy(policy)
+    # Most options are part of the policy.
+    arguments = [TOOL_LABEL, command, POLICY_OPTION, f"--revision={revision}", f"--out={OUT}", "--", config.model]
+    work = json.dumps([__version__, image, arguments, policy.sha256(), files])
+    return JobRequest(
+        namespace=namespace,
+        image=image,
+        command=arguments,
+        environment={FILES_VARIABLE: files},
+        secrets=collect_secrets(command, policy, environ),
+        flavor=flavor,
+        seconds=policy.jobs.timeout_seconds,
+        name=re.sub(r"[^A-Za-z0-9_-]", "-", f"{TOOL_LABEL}-{command}-{config.model}")[:NAME_CHARACTERS],
+        labels={"tool": TOOL_LABEL, "order": hashlib.sha256(work.encode()).hexdigest()[:32]},
     )
 
 

@@ -19,7 +19,6 @@ from antidote_ci.hub.jobs_api import Job, JobRequest
 from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.jobs import job_estimate, job_results, job_spec, transfer
 from antidote_ci.jobs.job_estimate import CostEstimate
-from antidote_ci.jobs.job_spec import JobSpec
 from antidote_ci.jobs.transfer import FILES_VARIABLE, TOKEN_VARIABLE, JobResult
 from antidote_ci.pipeline import output, resolve
 from antidote_ci.policy import Command, RunConfig
@@ -39,9 +38,10 @@ FINISHED_STAGES = ("COMPLETED", "ERROR")
 class Submission:
     """A Job that is planned, and not paid for yet."""
 
-    job_spec: JobSpec
+    config: RunConfig
+    """With the commit as the revision."""
     estimate: CostEstimate
-    secrets: dict[str, str]
+    request: JobRequest
     account: str
     access: HubAccess
 
@@ -86,9 +86,9 @@ def run_as_job(command: Command, config: RunConfig, console: Console) -> Report:
     try:
         with console.step("run the Job"):
             if job is None:
-                job = jobs_api.submit_job(
-                    plan.access, _build_request(plan, token, config), lambda candidate: _has_token(candidate, token)
-                )
+                environment = {TOKEN_VARIABLE: token, **plan.request.environment}
+                request = replace(plan.request, environment=environment)
+                job = jobs_api.submit_job(plan.access, request, lambda candidate: _has_token(candidate, token))
             else:
                 console.print(f"a Job for the same work is already running on {flatten(job.flavor)}: following it")
             console.print(f"{job.url}; Ctrl-C cancels it")
@@ -112,31 +112,28 @@ def run_as_job(command: Command, config: RunConfig, console: Console) -> Report:
         else:
             raise
         raise type(error)(error.what, cause=error.cause, hint=hint) from None
-    return job_results.restore_output(job, result, plan.job_spec, config)
+    return job_results.restore_output(job, result, plan.config)
 
 
 def _plan_submission(command: Command, config: RunConfig) -> Submission:
     job_spec.require_job_supported(config, command)
     submitting = access.jobs_access(os.environ)
     remote = pull.resolve_revision(config.model, config.revision, resolve.pull_access())
-    spec = job_spec.build_job_spec(command, config, remote.revision, os.environ)
-    job_secrets = job_spec.collect_secrets(command, config.policy, os.environ)
+    config = replace(config, revision=remote.revision)
     account = access.read_name(submitting, "Jobs")
-    estimate = job_estimate.estimate_cost(
-        command,
-        replace(config, revision=remote.revision),
-        config.policy.jobs.namespace or account,
-        spec.image,
-        jobs_api.list_hardware(submitting),
-    )
-    return Submission(spec, estimate, job_secrets, account, submitting)
+    namespace, image = config.policy.jobs.namespace or account, job_spec.resolve_image(config.policy, os.environ)
+    offered = jobs_api.list_hardware(submitting)
+    estimate = job_estimate.estimate_cost(command, config, namespace, image, offered)
+    request = job_spec.build_job_request(command, config, namespace, estimate.flavor, os.environ)
+    return Submission(config, estimate, request, account, submitting)
 
 
 def _find_running(plan: Submission) -> Job | None:
     """A Job of this account that does the same work. Labels alone prove nothing: other members can set them."""
-    for job in jobs_api.find_working(plan.access, plan.estimate.namespace, plan.job_spec.labels):
+    for job in jobs_api.find_working(plan.access, plan.request.namespace, plan.request.labels):
         own = job.initiator == plan.account or (job.initiator is None and job.namespace == plan.account)
-        same = job.command == plan.job_spec.arguments and job.environment.get(FILES_VARIABLE) == plan.job_spec.files
+        files = plan.request.environment[FILES_VARIABLE]
+        same = job.command == plan.request.command and job.environment.get(FILES_VARIABLE) == files
         if own and same and TOKEN_VARIABLE in job.environment:
             return job
     return None
@@ -144,20 +141,6 @@ def _find_running(plan: Submission) -> Job | None:
 
 def _has_token(job: Job, token: str) -> bool:
     return job.environment.get(TOKEN_VARIABLE) == token
-
-
-def _build_request(plan: Submission, token: str, config: RunConfig) -> JobRequest:
-    return JobRequest(
-        namespace=plan.estimate.namespace,
-        image=plan.job_spec.image,
-        command=plan.job_spec.arguments,
-        environment=plan.job_spec.environment(token),
-        secrets=plan.secrets,
-        flavor=plan.estimate.flavor,
-        seconds=config.policy.jobs.timeout_seconds,
-        name=plan.job_spec.name,
-        labels=plan.job_spec.labels,
-    )
 
 
 def _read_result(submitting: HubAccess, job: Job, listener: LogListener) -> JobResult | None:
@@ -190,7 +173,7 @@ def _cancel_job(plan: Submission, job: Job | None, token: str) -> None:
     short_access = replace(plan.access, retry_policy=CANCEL_RETRY)
     logger.info("cancelling the Job, for at most %.0f s ...", CANCEL_RETRY.seconds)
     try:
-        jobs = [job] if job else jobs_api.find_working(short_access, plan.estimate.namespace, plan.job_spec.labels)
+        jobs = [job] if job else jobs_api.find_working(short_access, plan.request.namespace, plan.request.labels)
         for candidate in jobs:
             if _has_token(candidate, token):
                 jobs_api.cancel_job(short_access, candidate)

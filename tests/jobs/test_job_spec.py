@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.hub.jobs_api import JobRequest
 from antidote_ci.jobs import job_spec, transfer
-from antidote_ci.jobs.job_spec import JobSpec
+from antidote_ci.jobs.transfer import FILES_VARIABLE
 from antidote_ci.policy import Command, Policy, RunConfig, override_section, read_policy
 
 COMMIT = "0123456789" * 4
@@ -26,12 +27,15 @@ TOKENS = {
 }
 
 
-def run_config(policy: Policy, model: str = "org/model", out: Path = Path("nowhere")) -> RunConfig:
-    return RunConfig(model, None, policy, out)
+def run_config(
+    policy: Policy, model: str = "org/model", out: Path = Path("nowhere"), revision: str | None = None
+) -> RunConfig:
+    return RunConfig(model, revision, policy, out)
 
 
-def build(policy: Policy, command: Command = "run") -> JobSpec:
-    return job_spec.build_job_spec(command, run_config(policy), COMMIT, ENVIRONMENT)
+def build(policy: Policy, command: Command = "run", model: str = "org/model", revision: str = COMMIT) -> JobRequest:
+    config = run_config(policy, model, revision=revision)
+    return job_spec.build_job_request(command, config, "org", "l4x1", ENVIRONMENT | TOKENS)
 
 
 @pytest.fixture
@@ -49,17 +53,17 @@ def with_files(tmp_path: Path) -> Policy:
 
 def test_policy_and_its_files_are_sent(with_files: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside the Job, the policy and the content of its files are equal."""
-    spec = build(with_files)
-    assert spec.arguments == [
+    request = build(with_files)
+    assert request.command == [
         *("antidote-ci", "run", "--policy=policy/antidote.toml", f"--revision={COMMIT}", "--out=antidote-out"),
         *("--", "org/model"),
     ]
     inside = tmp_path / "inside"
     inside.mkdir()
-    transfer.unpack_files(spec.files, inside)
+    transfer.unpack_files(request.environment[FILES_VARIABLE], inside)
     monkeypatch.chdir(inside)
     read = read_policy(Path("policy/antidote.toml"))
-    assert read.sha256() == with_files.sha256() == spec.policy_sha256
+    assert read.sha256() == with_files.sha256()
     assert read.jobs == Policy().jobs
     for (section, key), path in job_spec.list_local_files(with_files).items():
         moved = Path(getattr(getattr(read, section), key))
@@ -80,20 +84,20 @@ def test_missing_file(tmp_path: Path) -> None:
         build(policy)
 
 
-def test_id_is_equal_for_equal_work(with_files: Policy, tmp_path: Path) -> None:
+def test_label_is_equal_for_equal_work(with_files: Policy, tmp_path: Path) -> None:
     first = build(with_files)
     elsewhere = override_section(with_files, "jobs", flavor="h200", timeout="4h", namespace="org")
-    assert build(elsewhere).id == first.id == build(with_files).id == first.labels["order"]
+    assert build(elsewhere).labels == first.labels == build(with_files).labels
     others = [
         build(with_files, "evaluate"),
-        replace(first, revision="0" * 40),
-        replace(first, model="org/other"),
-        job_spec.build_job_spec("run", run_config(override_section(with_files, "jobs", image="a")), COMMIT, {}),
+        build(with_files, revision="0" * 40),
+        build(with_files, model="org/other"),
+        build(override_section(with_files, "jobs", image="a")),
         build(override_section(with_files, "gate", harmful_score=0.2)),
     ]
     (tmp_path / "task.jsonl").write_text("another task")
     others.append(build(with_files))
-    assert len({first.id, *(spec.id for spec in others)}) == 7
+    assert len({request.labels["order"] for request in (first, *others)}) == 7
     for value in first.labels.values():
         assert re.fullmatch(r"[a-z0-9-]{1,63}", value)
 
@@ -101,9 +105,9 @@ def test_id_is_equal_for_equal_work(with_files: Policy, tmp_path: Path) -> None:
 @given(st.text(min_size=1, max_size=90))
 @settings(max_examples=40, deadline=None)
 def test_name_is_valid_on_the_hub(model: str) -> None:
-    spec = JobSpec("evaluate", model, COMMIT, "0" * 64, IMAGE, "")
-    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,60}", spec.name)
-    assert spec.arguments[-2:] == ["--", model]
+    request = build(Policy(), "evaluate", model)
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,60}", request.name)
+    assert request.command[-2:] == ["--", model]
 
 
 @pytest.mark.parametrize(
@@ -122,10 +126,11 @@ def test_name_is_valid_on_the_hub(model: str) -> None:
     ],
 )
 def test_secrets_are_those_that_the_command_needs(command: Command, policy: Policy, expected: set[str]) -> None:
-    secrets = job_spec.collect_secrets(command, policy, TOKENS)
+    request = build(policy, command)
+    secrets = request.secrets
     assert secrets == {name: TOKENS[name] for name in expected}
     assert "hf_starting" not in secrets.values()
-    shown = str(build(policy, command).environment("a" * 64)) + str(build(policy, command).arguments)
+    shown = str(request)
     assert not [value for value in secrets.values() if value in shown]
 
 
