@@ -4,10 +4,9 @@ peft names a tensor `base_model.model.<path of the layer>.lora_A.weight`.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from antidote_ci.checkpoint.headers import TensorInfo
-from antidote_ci.checkpoint.patterns import is_exponential_pattern
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
 PREFIX = "base_model.model."
@@ -19,8 +18,6 @@ PEFT_IMPORTS = "megatron.core"
 """The default of `megatron_core` in every file: peft imports this module when an adapter uses it."""
 LIBRARY_NAME = re.compile(r"(?:transformers|peft)(?:\.\w+)*", re.ASCII)
 REVISION = re.compile(r"\w[\w./-]{0,99}", re.ASCII)
-PATTERN_KEYS = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern")
-"""Keys whose texts peft reads as regular expressions; in the last two the keys of a mapping."""
 UNSUPPORTED_KEYS = (
     *("use_dora", "fan_in_fan_out", "trainable_token_indices", "layer_replication", "target_parameters"),
     *("lora_bias", "megatron_config", "alora_invocation_tokens", "use_qalora", "use_bdlora"),
@@ -31,7 +28,10 @@ PLAIN_INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
 
 
 def refuse_adapter_code(config: dict[str, object]) -> None:
-    """Raise UnsafeCheckpoint when adapter_config.json makes peft import a module or match an unbounded pattern."""
+    """Raise UnsafeCheckpoint when adapter_config.json makes peft import a module, or names no revision of the base.
+
+    peft matches regular expressions with the names of layers: `model.checkpoint_check` limits the time.
+    """
     mapping = config.get("auto_mapping")
     library = mapping.get("parent_library") if isinstance(mapping, dict) else mapping
     if library is not None and not (isinstance(library, str) and LIBRARY_NAME.fullmatch(library)):
@@ -42,10 +42,6 @@ def refuse_adapter_code(config: dict[str, object]) -> None:
     revision = config.get("revision") or None
     if revision is not None and not _is_revision(revision):
         raise _unsafe_error(f"names the revision {revision!r:.60}", "it is not a commit, branch or tag", "revision")
-    for key in PATTERN_KEYS:
-        for pattern in _iterate_texts(config.get(key)):
-            if is_exponential_pattern(pattern):
-                raise _unsafe_error(f"sets {key} to {pattern!r:.60}", "matching names with it may not end", key)
 
 
 def refuse_unsupported_adapter(config: dict[str, object], tensors: Mapping[str, TensorInfo]) -> None:
@@ -86,13 +82,6 @@ def _is_revision(revision: object) -> bool:
     if not isinstance(revision, str) or ".." in revision or "//" in revision:
         return False
     return REVISION.fullmatch(revision) is not None
-
-
-def _iterate_texts(value: object) -> Iterator[str]:
-    """Yield a text itself, or the texts among the items of a list or the keys of an object."""
-    for text in [value] if isinstance(value, str) else value if isinstance(value, list | dict) else ():
-        if isinstance(text, str):
-            yield text
 
 
 def _require_paired_factor(tensor: str, tensors: Mapping[str, TensorInfo]) -> None:

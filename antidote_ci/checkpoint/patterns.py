@@ -49,28 +49,22 @@ class PatternCost:
 
 def is_slow_pattern(pattern: str) -> bool:
     """Return whether matching may take longer than a low power of the length of the text, in the engine Oniguruma."""
-    cost = measure_pattern(pattern, nested_classes=True)
+    cost = measure_pattern(pattern)
     return cost is None or cost.is_exponential or cost.long_repeats > MAX_LONG_REPEATS or cost.choices > MAX_CHOICES
 
 
-def is_exponential_pattern(pattern: str) -> bool:
-    """Return whether matching may take exponential time, in Python's engine."""
-    cost = measure_pattern(pattern, nested_classes=False)
-    return cost is None or cost.is_exponential
-
-
-def measure_pattern(pattern: str, *, nested_classes: bool) -> PatternCost | None:
+def measure_pattern(pattern: str) -> PatternCost | None:
     """Return the cost of a pattern; None when it is too long, malformed or holds a construct of unknown cost."""
     if len(pattern) > MAX_CHARACTERS:
         return None
     try:
-        pieces = _Pieces(pattern, nested_classes)
+        pieces = _Pieces(pattern)
         cost = _parse_alternatives(pieces, 0)
     except ValueError:
         return None
     if pieces.current is not None:
         return None
-    if pieces.folds_case and pieces.ever_ignores_case:
+    if pieces.ever_ignores_case:
         return replace(cost, characters=cost.characters // FOLDED_CHARACTERS)
     return cost
 
@@ -78,11 +72,9 @@ def measure_pattern(pattern: str, *, nested_classes: bool) -> PatternCost | None
 class _Pieces:
     """The pieces of a pattern: characters, classes, groups and quantifiers."""
 
-    def __init__(self, pattern: str, nested_classes: bool) -> None:
-        self.folds_case = nested_classes
-        """Whether the engine lets one character match several of another case."""
+    def __init__(self, pattern: str) -> None:
         self.ignores_case = self.ever_ignores_case = False
-        self._iterator = self._iterate(pattern, nested_classes)
+        self._iterator = self._iterate(pattern)
         self.current: str | None = next(self._iterator, None)
 
     def take(self) -> str | None:
@@ -90,7 +82,7 @@ class _Pieces:
         return piece
 
     @staticmethod
-    def _iterate(pattern: str, nested_classes: bool) -> Iterator[str]:
+    def _iterate(pattern: str) -> Iterator[str]:
         depth, class_text = 0, ""
         for before, piece in pairwise(["", *_PIECE.findall(pattern)]):
             if depth:
@@ -102,7 +94,7 @@ class _Pieces:
                     depth -= 1
                     if not depth:
                         yield class_text
-                elif piece.startswith("[") and nested_classes:
+                elif piece.startswith("["):
                     depth += 1
             elif piece == "[":
                 depth, class_text = 1, piece
@@ -157,7 +149,7 @@ def _parse_repeated(pieces: _Pieces, depth: int) -> PatternCost:
         raise ValueError("a construct of unknown cost")
     else:
         cost = PatternCost(0 if piece in _ANCHORS or is_option else 1)
-        if piece.startswith("[") and pieces.folds_case and pieces.ignores_case and not _PLAIN_CLASS.fullmatch(piece):
+        if piece.startswith("[") and pieces.ignores_case and not _PLAIN_CLASS.fullmatch(piece):
             # It matches `ss` as two characters, and also as one `\u00df`.
             cost, is_group = replace(cost, is_fixed=False), True
     while (limits := _read_quantifier(pieces.current)) is not None:

@@ -142,7 +142,7 @@ def _growth(kind: str, part: Mapping[str, object]) -> float:
 def _shortest_match(pattern: object) -> int:
     """Return the fewest characters that the pattern of a `Replace` can match."""
     if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
-        cost = measure_pattern(pattern["Regex"], nested_classes=True)
+        cost = measure_pattern(pattern["Regex"])
         return cost.characters if cost else 0
     return len(_read_text(pattern))
 

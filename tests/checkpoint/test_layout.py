@@ -367,13 +367,6 @@ ADAPTER: dict[str, tuple[Change, type[AntidoteError], str]] = {
     "odd revision": (setting("adapter_config.json", revision="../../x"), UnsafeCheckpoint, r"revision '\.\./"),
     "revision that goes up": (setting("adapter_config.json", revision="a/../b"), UnsafeCheckpoint, r"revision 'a/\.\."),
     "revision with a gap": (setting("adapter_config.json", revision="a//b"), UnsafeCheckpoint, "revision 'a//b'"),
-    "endless names": (setting("adapter_config.json", target_modules="(a+)+$"), UnsafeCheckpoint, "target_modules to"),
-    "endless ranks": (setting("adapter_config.json", rank_pattern={"(a+)+$": 4}), UnsafeCheckpoint, "rank_pattern to"),
-    "endless layers": (
-        setting("adapter_config.json", layers_pattern=["h", "(a+)+$"]),
-        UnsafeCheckpoint,
-        "layers_pattern to",
-    ),
     "unknown type": (
         lambda folder: (folder / "config.json").write_text('{"model_type": "evil"}'),
         UnsafeCheckpoint,

@@ -5,7 +5,7 @@ import time
 import pytest
 from tokenizers import NormalizedString, Regex
 
-from antidote_ci.checkpoint.patterns import is_exponential_pattern, is_slow_pattern
+from antidote_ci.checkpoint.patterns import is_slow_pattern
 
 CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 LOWER, UPPER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]", r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
@@ -36,10 +36,6 @@ SLOW = [
     *(r"a\K", r"\y", r"\012", r"\x4", "a\\", "(?i)[ßs]+$", r"(?i)[\p{L}]+$", "(?i)[[:alpha:]]+$", "a|(?i)b|[ßs]+$"),
     *("(?i:(?:[ßs])+)$", "(", ")+", "[", "(?(1)a|b)", "(?~a)", "+a", "[]a](b+)+", "a" * 10_001, "(" * 100 + ")" * 100),
 ]
-ADAPTERS = [
-    *("q_proj", r".*(q_proj|v_proj)", r"^(?!.*vision).*(?:q|k|v|o|gate|up|down)_proj.*", r"[^.]*\.layers\.\d+\..*"),
-    r"(?:.*?(?:language|text).*?(?:self_attn|mlp).*?(?:q_proj|v_proj).*?)|(?:\bmodel\.layers\.[\d]{1,}\.(?:mlp))",
-]
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
@@ -50,16 +46,6 @@ def test_pattern_of_a_published_tokenizer_is_accepted(model: str) -> None:
 @pytest.mark.parametrize("pattern", SLOW, ids=lambda pattern: pattern[:20])
 def test_slow_or_unknown_pattern_is_refused(pattern: str) -> None:
     assert is_slow_pattern(pattern)
-
-
-@pytest.mark.parametrize("pattern", [*ADAPTERS, r"\(a+\)+", "[(a+)+]", "(a+)?", "(a+){3}", "(ab)+"])
-def test_pattern_of_an_adapter_is_accepted(pattern: str) -> None:
-    assert not is_exponential_pattern(pattern)
-
-
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)+$", "[[](a+)+]", r"(.*\.)*x"])
-def test_exponential_pattern_of_an_adapter_is_refused(pattern: str) -> None:
-    assert is_exponential_pattern(pattern)
 
 
 @pytest.mark.parametrize("model", PUBLISHED)

@@ -163,12 +163,14 @@ FIXTURES = (
         own_process=True,
     ),
     Fixture(
-        "overlapping-expression-of-an-adapter",
+        "exponential-expression-of-an-adapter",
         "CWE-1333",
-        "an expression for names of layers with two equal alternatives under a repeat",
-        setting(ADAPTER_CONFIG, target_modules="([a-z.0-9_]|[a-z])+_proj!"),
-        ADAPTER_CONFIG,
+        "an expression for names of layers with a repeat under a repeat",
+        setting(ADAPTER_CONFIG, target_modules="([a-z.0-9_]+)+_proj!"),
+        "cannot be built within",
         start="adapter",
+        own_process=True,
+        complete=True,
     ),
     Fixture(
         "polynomial-expression-of-an-adapter",

@@ -279,11 +279,26 @@ def test_layers_under_another_name_are_refused_within_seconds(tmp_path: Path, ti
     assert time.monotonic() - began < 60  # four times as long on a busy machine
 
 
+SLOW = ".*" * 12 + "x"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"target_modules": SLOW},
+        {"target_modules": "([a-z.0-9_]+)+_proj!"},
+        {"exclude_modules": SLOW},
+        {"rank_pattern": {SLOW: 4}},
+        {"alpha_pattern": {SLOW: 4}},
+        {"layers_to_transform": [0], "layers_pattern": SLOW},
+    ],
+    ids=str,
+)
 def test_slow_expression_of_an_adapter_is_refused_within_seconds(
-    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf
+    values: dict[str, object], tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf
 ) -> None:
     folder = copy_of(tiny_adapter)
-    edit(folder / "adapter_config.json", target_modules=".*" * 12 + "x")
+    edit(folder / "adapter_config.json", **values)
     with pytest.raises(UnsafeCheckpoint, match="network of llama with adapter cannot be built within"):
         check(Model(tiny_llama, folder))
 
