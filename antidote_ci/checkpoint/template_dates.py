@@ -21,9 +21,9 @@ PASSES = 12
 PLAIN_FILTERS = frozenset(
     ("trim", "string", "safe", "escape", "e", "forceescape", "upper", "lower", "title", "capitalize", "tojson", "join")
 )
-"""Filters that print all of a value, whatever its characters. `trim` only without arguments."""
+"""Filters that print all of a value, whatever its characters. With arguments, some print a part of it."""
 PLAIN_METHODS = frozenset(("strip", "lstrip", "rstrip", "upper", "lower", "title", "capitalize"))
-"""The same methods, without arguments."""
+"""The same methods."""
 TYPE_TESTS = frozenset(("defined", "undefined", "none", "string", "mapping", "iterable", "sequence", "number"))
 """Tests with the same result on every date: what `strftime_now` returns is always a text."""
 PRINTING = (
@@ -90,14 +90,16 @@ class _DateFlow:
             case nodes.Getattr(node=nodes.Name(name=name)) if name in self.namespaces:
                 return f"{name}.{node.attr}" in self.dated
             case nodes.Call(node=nodes.Name(name=name)) if name == CLOCK or name in self.dated:
-                self.refuse_dated(node, [*node.args, *node.kwargs, node.dyn_args, node.dyn_kwargs])
+                self.refuse_dated(node, _arguments(node))
                 return True
-            case nodes.Call(node=nodes.Getattr(node=value, attr=method), args=[], kwargs=[]) if method in PLAIN_METHODS:
-                self.refuse_dated(node, [node.dyn_args, node.dyn_kwargs])
+            case nodes.Call(node=nodes.Getattr(node=value, attr=name)) if name in PLAIN_METHODS and not _arguments(
+                node
+            ):
                 return self.is_dated(value)
-            case nodes.Filter(node=nodes.Node() as value) if node.name in PLAIN_FILTERS:
-                arguments = [*node.args, *node.kwargs, node.dyn_args, node.dyn_kwargs]
-                self.refuse_dated(node, [*arguments, value] if node.name == "trim" and any(arguments) else arguments)
+            case nodes.Filter(node=nodes.Node() as value) if node.name in PLAIN_FILTERS and not _arguments(node):
+                return self.is_dated(value)
+            case nodes.Filter(name="join", node=nodes.Node() as value, args=[separator]) if len(_arguments(node)) == 1:
+                self.refuse_dated(node, [separator])
                 return self.is_dated(value)
             case nodes.Filter(name="default" | "d", node=nodes.Node()):
                 return self.is_any_dated(node.iter_child_nodes())
@@ -158,3 +160,7 @@ class _DateFlow:
                     self.store(item, dated)
             case _:
                 raise DateDecides("in an attribute")
+
+
+def _arguments(node: nodes.Call | nodes.Filter) -> list[nodes.Node]:
+    return [part for part in (*node.args, *node.kwargs, node.dyn_args, node.dyn_kwargs) if part is not None]
