@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
-from huggingface_hub import WebhookInfo, _jobs_api, errors, get_session
+from huggingface_hub import errors, get_session
 from huggingface_hub.utils import _auth
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -199,7 +199,6 @@ def test_invalid_hashes_create_no_folders(
 
 def test_private_names_of_the_client_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     """The names that antidote_ci/hub/client_internals.py uses."""
-    assert WebhookInfo.__annotations__["job"] == f"{_jobs_api.JobSpec.__name__} | None"
     assert not _auth._OIDC_TOKEN_LOCK.locked()
     cached: _auth._OidcTokenCache = {"resource": "org/model", "token": "exchanged", "expires_at": 0.0}
     monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", cached)
