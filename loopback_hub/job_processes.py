@@ -20,8 +20,8 @@ from loopback_hub.records import TERMINAL_STAGES, JobStage, StoredJob, utc_now
 
 IMAGE = {"antidote-ci": (sys.executable, "-P", "-m", "antidote_ci"), "python": (sys.executable,)}
 """Programs of the antidote-ci image -> their commands on this machine."""
-INHERITED_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
-"""Variables of this process that a Job inherits, because Jobs share the processors with the tests."""
+INHERITED_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+"""Variables of this process that a Job inherits, because Jobs share the processors and GPUs with the tests."""
 GRACE_SECONDS = 10.0
 """Seconds between SIGTERM and SIGKILL."""
 POLL_SECONDS = 0.05

@@ -48,11 +48,21 @@ def test_job_runs_to_completion(hub: LoopbackHub) -> None:
 
 def test_job_has_its_own_environment(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_ofThisMachine")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     code = "import os; print(sorted(os.environ)); print(os.getcwd() == os.environ['HOME'], os.environ['HF_ENDPOINT'])"
     api = client(hub)
     job = run(api, code, env={"GIVEN": "1"}, secrets={"SECRET": SECRET})
     names, place = api.fetch_job_logs(job_id=job.id, follow=True)
-    expected = {"GIVEN", "HF_ENDPOINT", "HF_HUB_DISABLE_XET", "HOME", "JOB_ID", "PATH", "SECRET"}
+    expected = {
+        "CUDA_VISIBLE_DEVICES",
+        "GIVEN",
+        "HF_ENDPOINT",
+        "HF_HUB_DISABLE_XET",
+        "HOME",
+        "JOB_ID",
+        "PATH",
+        "SECRET",
+    }
     assert {name for name in expected if f"'{name}'" in names} == expected
     assert "HF_TOKEN" not in names
     assert place == f"True {hub.endpoint}"
