@@ -8,7 +8,6 @@ continues from the journal in the partial folder.
 import errno
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -32,7 +31,7 @@ from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.checkpoint.tensors import TensorEdit
 from antidote_ci.errors import InfrastructureError, UnsafeCheckpoint
-from antidote_ci.paths import open_regular, write_file
+from antidote_ci.paths import open_regular, require_space, write_file
 from antidote_ci.records import OnProgress, Progress, WeightFile
 
 BYTES_PER_FLUSH = 64 << 20
@@ -102,7 +101,7 @@ def write_checkpoint(
                 advance(sizes[entry.file.path])
         _remove_others({*finished, swap.JOURNAL_FILE}, partial)
         unfinished = [name for name in names if name not in finished]
-        _require_space(destination, sum(sizes[name] for name in unfinished))
+        require_space(partial, sum(sizes[name] for name in unfinished), "--out")
         swap.start_journal(partial, key, finished.values())
         # The next file is written while the previous one is flushed and read back.
         with ThreadPoolExecutor(1) as closing, ThreadPoolExecutor(1) as hashing:
@@ -279,26 +278,15 @@ def _temporary_path(target: Path) -> Path:
     return target.with_name(target.name + ".tmp")
 
 
-def _require_space(destination: Path, needed: int) -> None:
-    """Raise InfrastructureError before writing when the free disk space is less than `needed` bytes."""
-    free = shutil.disk_usage(swap.partial_folder(destination)).free
-    if needed > free:
-        raise _disk_full_error(str(destination), needed, f"{free:,} bytes are free")
-
-
 @contextmanager
 def _explain_disk_full(name: str, size: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno in DISK_FULL_ERRNOS:
-            raise _disk_full_error(name, size, error.strerror or "") from error
+            raise InfrastructureError(
+                f"no disk space for {name}, which needs {size:,} bytes",
+                cause=error.strerror or "",
+                hint="free some space, or choose an output folder on a larger disk",
+            ) from error
         raise
-
-
-def _disk_full_error(name: str, needed: int, cause: str) -> InfrastructureError:
-    return InfrastructureError(
-        f"no disk space for {name}, which needs {needed:,} bytes",
-        cause=cause,
-        hint="free some space, or choose an output folder on a larger disk",
-    )

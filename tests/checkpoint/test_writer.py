@@ -589,7 +589,7 @@ def huge(folder: Path, size: int) -> CheckpointLayout:
 
 def test_insufficient_disk_space_is_an_error_before_writing(tiny_llama: Path, copy_of: Copy, tmp_path: Path) -> None:
     layout = huge(copy_of(tiny_llama), 1 << 43)
-    with pytest.raises(InfrastructureError, match=r"no disk space for .*out, which needs 8,796") as refusal:
+    with pytest.raises(InfrastructureError, match="not enough disk space: 8,796,") as refusal:
         write(layout, tmp_path / "out")
     assert refusal.value.exit_code == 3
     assert "out.partial" not in remains(tmp_path)
