@@ -86,8 +86,7 @@ def describe_verdict(report: Report) -> str:
 
 def _describe_repair_failure(report: Report) -> str:
     """Why a repair does not pass, or was not made; empty where none is needed, and for a command that makes none."""
-    can_repair = any(prompt_set.role == "selection" for prompt_set in report.prompts)
-    if not can_repair or report.verdict in ("pass", "repaired") or is_decided_by_baseline(report):
+    if not _is_of_run(report) or report.verdict in ("pass", "repaired") or is_decided_by_baseline(report):
         return ""
     return _to_sentence(report.reason)
 
@@ -124,7 +123,14 @@ def describe_next_step(report: Report) -> str:
         return "Raise max_thought_tokens in the policy, or turn thoughts off: most of these thoughts have no end."
     if before.bounds[1] <= before.threshold:
         return "Look at the chat template and the training data: a repair does not mend degenerate answers."
+    if _is_of_run(report):
+        return "Change what the reason names and run again, or train again on data without harmful rows."
     return "Repair the weights with antidote-ci run, or train again on data without harmful rows."
+
+
+def _is_of_run(report: Report) -> bool:
+    """Whether the command was `run`, which can repair."""
+    return any(prompt_set.role == "selection" for prompt_set in report.prompts)
 
 
 def is_decided_by_baseline(report: Report) -> bool:
