@@ -16,7 +16,7 @@ from antidote_ci.service.records import RunOutcome, RunRequest
 from antidote_ci.service.run_store import RunRecord
 from tests.report.samples import EVERY_KIND, OPEN, REPAIRED, STOPPED_PASS
 from tests.report.test_comparison import dated, history, with_baseline
-from tests.service.test_page import SERVING
+from tests.service.test_page import SETTINGS
 
 ROOT = Path(__file__).parent.parent
 NODE_PACKAGES = ROOT / ".venv" / "linters" / "node_modules"
@@ -53,7 +53,7 @@ def test_the_page_of_the_service_has_no_faults(tmp_path: Path) -> None:
     outcome = RunOutcome("repaired", "It passes after a repair. " * 9, 0, "https://host/org/model", "runs/x/out", 12.0)
     waiting, done = RunRecord(request, "waiting", None, started), RunRecord(request, "ended", outcome, started)
     for name, entries in {"full": ([waiting], [waiting], [done]), "empty": ([], [], [])}.items():
-        (tmp_path / f"{name}.html").write_text(runs.render_runs_page(*entries, SERVING), encoding="utf-8")
+        (tmp_path / f"{name}.html").write_text(runs.render_runs_page(*entries, SETTINGS), encoding="utf-8")
     assert find_faults(tmp_path) == []
 
 

@@ -31,28 +31,25 @@ def serve(
     with handle_exit("interrupted runs continue at the next start"):
         _require_installed()
         from antidote_ci.service.events import parse_allow_list
-        from antidote_ci.service.settings import (
-            SECRET_VARIABLE,
-            RunSettings,
-            ServiceSettings,
-            require_strong_secret,
-        )
+        from antidote_ci.service.settings import SECRET_VARIABLE, ServiceSettings, require_strong_secret
 
         if not 0 <= port <= MAX_PORT:
             raise ConfigurationError(f"--port {port} is not a port", hint=f"use 0 (any free port) to {MAX_PORT}")
         if runs < 1:
             raise ConfigurationError(f"--runs {runs} would never start a run", hint="use 1 or more")
-        serving = ServiceSettings(
-            RunSettings(read_policy(policy), folder, on),
-            secret=require_strong_secret(os.environ.get(SECRET_VARIABLE)),
-            repositories=parse_allow_list(repository or ()),
+        settings = ServiceSettings(
+            read_policy(policy),
+            folder,
+            parse_allow_list(repository or ()),
+            require_strong_secret(os.environ.get(SECRET_VARIABLE)),
             host=host,
             port=port,
             runs=runs,
+            on=on,
         )
         from antidote_ci.service import uvicorn_server
 
-        uvicorn_server.run_service(serving)
+        uvicorn_server.run_service(settings)
 
 
 def _require_installed() -> None:

@@ -60,7 +60,7 @@ HEADERS = [
 _basic = HTTPBasic(realm="antidote-ci", auto_error=False)
 
 
-def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
+def create_app(settings: ServiceSettings, queue: RunQueue) -> FastAPI:
     """The application. It publishes no API documentation and holds no state."""
     app = FastAPI(
         openapi_url=None,
@@ -74,7 +74,7 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
     @app.post("/webhook")
     async def webhook(request: Request) -> Response:
         body = await _read_body(request)
-        if not is_correct_secret(request.headers.get(SECRET_HEADER), serving.secret):
+        if not is_correct_secret(request.headers.get(SECRET_HEADER), settings.secret):
             raise HTTPException(401)
         delivery = request.headers.get(DELIVERY_HEADER) or None
         if delivery is not None and not DELIVERY.fullmatch(delivery):
@@ -83,7 +83,7 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
             event = parse_event(body)
         except BadPayload as error:
             raise HTTPException(400, str(error)) from None
-        decision = decide_event(event, serving.repositories, serving.run_settings.policy_sha256)
+        decision = decide_event(event, settings.repositories, settings.policy_sha256)
         if isinstance(decision, IgnoredEvent):
             return JSONResponse({"status": "ignored", "reason": decision.reason})
         submitted = await run_in_threadpool(queue.submit, decision, delivery)
@@ -101,7 +101,7 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
     def ready() -> Response:
         return JSONResponse({"status": "ready"}) if queue.is_ready() else JSONResponse({"status": "not ready"}, 503)
 
-    _add_pages(app, serving, queue)
+    _add_pages(app, settings, queue)
 
     @app.exception_handler(InfrastructureError)
     async def database_failed(_request: Request, _error: InfrastructureError) -> Response:
@@ -113,23 +113,23 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
     return app
 
 
-def _add_pages(app: FastAPI, serving: ServiceSettings, queue: RunQueue) -> None:
+def _add_pages(app: FastAPI, settings: ServiceSettings, queue: RunQueue) -> None:
     """Add the routes for the owner, which require the secret."""
 
     def require_owner(request: Request, basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)]) -> None:
         secret = request.headers.get(SECRET_HEADER) if basic is None else basic.password
-        if not is_correct_secret(secret, serving.secret):
+        if not is_correct_secret(secret, settings.secret):
             raise HTTPException(401, headers={"WWW-Authenticate": 'Basic realm="antidote-ci"'})
 
     @app.get("/", dependencies=[Depends(require_owner)])
     def runs() -> Response:
         running, waiting, ended = (queue.list_latest(state, page.MAX_RUNS) for state in ("running", "waiting", "ended"))
-        return HTMLResponse(page.render_runs_page(running, waiting, ended, serving), headers=PAGE_HEADERS)
+        return HTMLResponse(page.render_runs_page(running, waiting, ended, settings), headers=PAGE_HEADERS)
 
     @app.get("/models", dependencies=[Depends(require_owner)])
     def models() -> Response:
         ended = queue.list_latest("ended", page.MAX_RUNS)
-        return HTMLResponse(page.render_models_page(ended, serving.run_settings), headers=PAGE_HEADERS)
+        return HTMLResponse(page.render_models_page(ended, settings), headers=PAGE_HEADERS)
 
     @app.get("/runs/{run}/{file}", dependencies=[Depends(require_owner)])
     def run_file(run: str, file: str) -> Response:
@@ -138,7 +138,7 @@ def _add_pages(app: FastAPI, serving: ServiceSettings, queue: RunQueue) -> None:
         if file not in FILES or not RUN.fullmatch(run):
             raise HTTPException(404)
         try:
-            opened = open_below(serving.run_settings.folder, f"{executor.RUNS_FOLDER}/{run}/{folder}/{file}")
+            opened = open_below(settings.folder, f"{executor.RUNS_FOLDER}/{run}/{folder}/{file}")
         except OSError:
             raise HTTPException(404) from None
         size = os.fstat(opened.fileno()).st_size

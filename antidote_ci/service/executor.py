@@ -23,7 +23,7 @@ from antidote_ci.paths import open_below, open_lock, open_log, open_regular, rem
 from antidote_ci.pipeline.output import MODEL_FOLDER, SCORES_FOLDER
 from antidote_ci.records import Report
 from antidote_ci.service.records import RunOutcome, RunRequest, RunTask
-from antidote_ci.service.settings import RunSettings
+from antidote_ci.service.settings import ServiceSettings
 
 RUNS_FOLDER = "runs"
 ANSWERS_FOLDER = "answers"
@@ -48,7 +48,7 @@ MAX_REPORT_BYTES = 64_000_000
 _ERROR = re.compile(r"^error: (.+)$", re.MULTILINE)
 
 
-def execute_run(task: RunTask, settings: RunSettings, stopping: threading.Event | None = None) -> RunOutcome:
+def execute_run(task: RunTask, settings: ServiceSettings, stopping: threading.Event | None = None) -> RunOutcome:
     """Run a task in a child process and return its outcome. Repeating a task continues it, and publishes nothing twice.
 
     Raises Terminated when `stopping` is set: the child was ended, and the task can be repeated. Raises
@@ -69,7 +69,7 @@ def execute_run(task: RunTask, settings: RunSettings, stopping: threading.Event 
     return _to_outcome(code, task.request, settings, log_start, time.monotonic() - started_at)
 
 
-def end_orphans(settings: RunSettings) -> None:
+def end_orphans(settings: ServiceSettings) -> None:
     """End the children that a killed service left running.
 
     Raises InfrastructureError for a child that belongs to another user.
@@ -87,14 +87,14 @@ def is_retryable(outcome: RunOutcome) -> bool:
     return code is not None and (code in RETRYABLE_EXIT_CODES or code < 0)
 
 
-def run_folder(request: RunRequest, settings: RunSettings) -> Path:
+def run_folder(request: RunRequest, settings: ServiceSettings) -> Path:
     """The folder of a request: its name is readable, unique, and safe as a path."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", request.repository.replace("/", "--"))[:80].lstrip("._-")
     digest = hashlib.sha256(request.id.encode()).hexdigest()[:12]
     return settings.folder.absolute() / RUNS_FOLDER / f"{name}-{request.revision[:12]}-{digest}"
 
 
-def child_arguments(task: RunTask, settings: RunSettings) -> list[str]:
+def child_arguments(task: RunTask, settings: ServiceSettings) -> list[str]:
     """The command line of the child. It contains no secret."""
     request = task.request
     on = [] if settings.on == "here" else ["--on", settings.on]
@@ -105,7 +105,7 @@ def child_arguments(task: RunTask, settings: RunSettings) -> list[str]:
     ]
 
 
-def child_environment(environ: Mapping[str, str], request: RunRequest, settings: RunSettings) -> dict[str, str]:
+def child_environment(environ: Mapping[str, str], request: RunRequest, settings: ServiceSettings) -> dict[str, str]:
     """The service's environment without its own secrets and options. Tokens of the Hub are passed on.
 
     The answer cache is one of the repository's owner, so that no owner's model can read or replace another's answers.
@@ -208,7 +208,9 @@ def _end_child(child: subprocess.Popen[bytes], seconds: float) -> int:
     raise Terminated
 
 
-def _to_outcome(code: int, request: RunRequest, settings: RunSettings, log_start: int, seconds: float) -> RunOutcome:
+def _to_outcome(
+    code: int, request: RunRequest, settings: ServiceSettings, log_start: int, seconds: float
+) -> RunOutcome:
     folder = run_folder(request, settings)
     out = folder / OUT_FOLDER
     report = load_report(request, settings, code)
@@ -223,7 +225,7 @@ def _to_outcome(code: int, request: RunRequest, settings: RunSettings, log_start
     return RunOutcome(report.verdict, report.reason, code, report.publish.url, report_folder, round(seconds, 1))
 
 
-def load_report(request: RunRequest, settings: RunSettings, code: int) -> Report | None:
+def load_report(request: RunRequest, settings: ServiceSettings, code: int) -> Report | None:
     """The report, if it belongs to this request and exit code. An earlier attempt may have left another."""
     try:
         with open_below(run_folder(request, settings), f"{OUT_FOLDER}/report.json") as file:

@@ -13,7 +13,7 @@ from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.text import short_sha
 from antidote_ci.service.executor import LOG_FILE, RUNS_FOLDER, load_report, run_folder
 from antidote_ci.service.run_store import RunRecord
-from antidote_ci.service.settings import RunSettings, ServiceSettings
+from antidote_ci.service.settings import ServiceSettings
 
 MAX_RUNS = 100
 """Rows of each table, newest first."""
@@ -30,28 +30,27 @@ OUTCOME_NAMES = {
 
 
 def render_runs_page(
-    running: Sequence[RunRecord], waiting: Sequence[RunRecord], ended: Sequence[RunRecord], serving: ServiceSettings
+    running: Sequence[RunRecord], waiting: Sequence[RunRecord], ended: Sequence[RunRecord], settings: ServiceSettings
 ) -> str:
     """The page as HTML. Each list is newest first and has at most MAX_RUNS records."""
-    settings = serving.run_settings
     groups = {"running": running, "waiting": waiting, "ended": ended}
     return render_report_template(
         "runs.html.jinja",
-        **{name: [_run_row(record, serving) for record in records] for name, records in groups.items()},
+        **{name: [_run_row(record, settings) for record in records] for name, records in groups.items()},
         headline=[(name.capitalize(), _format_count(records)) for name, records in groups.items()],
         facts=[
             ("Policy", settings.policy_sha256),
             ("Publishes", settings.policy.publish.mode),
             ("Runs", {"here": "on this machine", "hf-jobs": "as Jobs of the Hub"}[settings.on]),
-            ("At once", str(serving.runs)),
-            ("Repositories", ", ".join(serving.repositories)),
+            ("At once", str(settings.runs)),
+            ("Repositories", ", ".join(settings.repositories)),
         ],
         version=__version__,
         most=MAX_RUNS,
     )
 
 
-def render_models_page(ended: Sequence[RunRecord], settings: RunSettings) -> str:
+def render_models_page(ended: Sequence[RunRecord], settings: ServiceSettings) -> str:
     """The latest report of each model as HTML, as `evaluate` of several models shows it.
 
     `ended`: newest first. A model is listed with a reason when its latest request ended with an error, or
@@ -75,10 +74,10 @@ def render_models_page(ended: Sequence[RunRecord], settings: RunSettings) -> str
     return render_history_page(list(entries.values()), failures)
 
 
-def _run_row(record: RunRecord, serving: ServiceSettings) -> dict[str, object]:
+def _run_row(record: RunRecord, settings: ServiceSettings) -> dict[str, object]:
     """The texts of a row, by their names in the template. `folder` is the run's folder name in URLs."""
     request, outcome = record.request, record.outcome
-    folder = run_folder(request, serving.run_settings)
+    folder = run_folder(request, settings)
     row: dict[str, object] = {
         "repository": request.repository,
         "revision": short_sha(request.revision),

@@ -37,18 +37,18 @@ Value = TypeVar("Value")
 class RunQueue:
     """The queue of one service folder, and its workers."""
 
-    def __init__(self, serving: ServiceSettings, inspect: HeadInspector, read_heads: HeadReader) -> None:
+    def __init__(self, settings: ServiceSettings, inspect: HeadInspector, read_heads: HeadReader) -> None:
         """`inspect` reads the head of a repository, and `read_heads` those of all allowed models. Both raise
         InfrastructureError when the Hub cannot be reached.
 
         Raises InfrastructureError when the database cannot be opened.
         """
-        self._settings, self._inspect, self._read_heads = serving.run_settings, inspect, read_heads
+        self._settings, self._inspect, self._read_heads = settings, inspect, read_heads
         self._store = RunStore(self._settings.database)
         self._stopping = threading.Event()
-        self._busy = threading.Semaphore(serving.runs)
+        self._busy = threading.Semaphore(settings.runs)
         # Daemon threads: a worker that waits for the Hub must not keep the process alive.
-        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(serving.runs)]
+        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(settings.runs)]
         self._head_watcher = threading.Thread(target=self._watch_heads, daemon=True)
 
     def start(self) -> None:

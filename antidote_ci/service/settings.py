@@ -22,12 +22,19 @@ MIN_SECRET_LENGTH = 32
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """How run requests are processed."""
+class ServiceSettings:
+    """How the service is reached, and how run requests are processed."""
 
     policy: Policy
     folder: Path
     """The service's folder: database, policy, runs and reports."""
+    repositories: tuple[str, ...]
+    """Allow list: ORG/NAME or ORG/*."""
+    secret: str = field(repr=False)
+    host: str = "127.0.0.1"
+    port: int = 8080
+    runs: int = 1
+    """Number of concurrent runs, over all repositories."""
     on: Literal["here", "hf-jobs"] = "here"
     command: tuple[str, ...] = CLI_COMMAND
     """The command that starts a run, without its arguments."""
@@ -73,20 +80,6 @@ class RunSettings:
         part = self.policy_file.with_suffix(".part")
         write_file(part, to_toml(policy).encode())
         part.replace(self.policy_file)
-
-
-@dataclass(frozen=True)
-class ServiceSettings:
-    """How the service is reached."""
-
-    run_settings: RunSettings
-    secret: str = field(repr=False)
-    repositories: tuple[str, ...]
-    """Allow list: ORG/NAME or ORG/*."""
-    host: str = "127.0.0.1"
-    port: int = 8080
-    runs: int = 1
-    """Number of concurrent runs, over all repositories."""
 
 
 def require_strong_secret(secret: str | None) -> str:

@@ -87,7 +87,7 @@ def _address(connection: BoundedProtocol) -> str:
 
 
 def run_service(
-    serving: ServiceSettings,
+    settings: ServiceSettings,
     inspect: HeadInspector = repository_state.inspect_head,
     read_heads: HeadReader | None = None,
 ) -> None:
@@ -101,29 +101,29 @@ def run_service(
     # Imports huggingface_hub now, and not while a delivery waits for its answer.
     client.create_api(None)
     with (
-        _lock_folder(serving.run_settings.folder),
-        _open_socket(serving.host, serving.port) as listener,
+        _lock_folder(settings.folder),
+        _open_socket(settings.host, settings.port) as listener,
         _log_uvicorn_errors(),
     ):
-        serving.run_settings.write_policy()
-        executor.end_orphans(serving.run_settings)
-        policy = serving.run_settings.policy_sha256
+        settings.write_policy()
+        executor.end_orphans(settings)
+        policy = settings.policy_sha256
         queue = RunQueue(
-            serving, inspect, read_heads or (lambda: repository_state.read_heads(serving.repositories, policy))
+            settings, inspect, read_heads or (lambda: repository_state.read_heads(settings.repositories, policy))
         )
         try:
             queue.start()
             host, port = listener.getsockname()[:2]
             logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-            uvicorn.Server(_uvicorn_config(serving, queue)).run(sockets=[listener])
+            uvicorn.Server(_uvicorn_config(settings, queue)).run(sockets=[listener])
         finally:
             queue.stop()
 
 
-def _uvicorn_config(serving: ServiceSettings, queue: RunQueue) -> uvicorn.Config:
+def _uvicorn_config(settings: ServiceSettings, queue: RunQueue) -> uvicorn.Config:
     """Return the configuration of the server. It writes no access log, because a URL may contain a secret."""
     return uvicorn.Config(
-        app.create_app(serving, queue),
+        app.create_app(settings, queue),
         loop="asyncio",
         http=BoundedProtocol,
         ws="none",

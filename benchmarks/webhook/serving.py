@@ -7,7 +7,7 @@ from pathlib import Path
 
 from antidote_ci.cli.ending import handle_exit
 from antidote_ci.policy import read_policy
-from antidote_ci.service.settings import SECRET_VARIABLE, RunSettings, ServiceSettings, require_strong_secret
+from antidote_ci.service.settings import SECRET_VARIABLE, ServiceSettings, require_strong_secret
 from antidote_ci.service.uvicorn_server import run_service
 from benchmarks.webhook.ledger import FAKE_RUN, SERVICE
 from benchmarks.webhook.plan import ALLOWED
@@ -22,18 +22,19 @@ def main() -> None:
     """Serve until a signal arrives."""
     folder, policy, port = sys.argv[1:]
     os.environ[SERVICE] = f"{os.getpid()}-{time.monotonic_ns()}"
-    settings = RunSettings(
+    settings = ServiceSettings(
         policy=read_policy(Path(policy)),
         folder=Path(folder) / "service",
-        on="here",
+        repositories=(f"{ALLOWED}/*",),
+        secret=require_strong_secret(os.environ.get(SECRET_VARIABLE)),
+        port=int(port),
+        runs=RUNS,
         command=(sys.executable, "-I", "-S", str(FAKE_RUN), str(Path(folder) / "ledger")),
         retry_pauses=RETRY_PAUSES,
     )
-    secret = require_strong_secret(os.environ.get(SECRET_VARIABLE))
-    serving = ServiceSettings(settings, secret, (f"{ALLOWED}/*",), "127.0.0.1", int(port), RUNS)
     with handle_exit():
         # Deliveries alone request runs here: every run must have one.
-        run_service(serving, read_heads=lambda: ())
+        run_service(settings, read_heads=lambda: ())
 
 
 if __name__ == "__main__":

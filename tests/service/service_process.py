@@ -23,7 +23,7 @@ from antidote_ci.policy import Policy, read_policy
 from antidote_ci.records import Report
 from antidote_ci.service.records import NewerCommit, RunOutcome, RunRequest, RunTask
 from antidote_ci.service.run_store import RunRecord, list_runs
-from antidote_ci.service.settings import RunSettings, ServiceSettings
+from antidote_ci.service.settings import ServiceSettings
 
 FAKE_RUN = Path(__file__).parent / "fake_run.py"
 SECRET = "a-secret-of-the-tests,-of-40-characters!!"
@@ -101,7 +101,7 @@ class ServiceProcess:
         self.write(listed=json.dumps(heads))
 
     @property
-    def settings(self) -> RunSettings:
+    def settings(self) -> ServiceSettings:
         file = self.folder / "antidote.toml"
         file.write_text(self.policy)
         return settings_of(self.folder, read_policy(file))
@@ -216,10 +216,12 @@ class Repository:
         return [start["revision"] for start in starts if start["arguments"][1] == f"org/{self.name}"]
 
 
-def settings_of(folder: Path, policy: Policy) -> RunSettings:
+def settings_of(folder: Path, policy: Policy) -> ServiceSettings:
     """Settings with fake runs and short retry pauses."""
     command = (sys.executable, "-I", "-S", str(FAKE_RUN), str(folder), policy.sha256())
-    return RunSettings(policy, folder / "service", command=command, retry_pauses=(0.1, 0.1))
+    return ServiceSettings(
+        policy, folder / "service", ("org/*",), SECRET, port=0, command=command, retry_pauses=(0.1, 0.1)
+    )
 
 
 def is_alive(pid: int) -> bool:
@@ -273,11 +275,10 @@ def main(folder: Path) -> None:
     from antidote_ci.service.uvicorn_server import run_service
 
     settings = settings_of(folder, read_policy(folder / "antidote.toml"))
-    serving = ServiceSettings(settings, os.environ["ANTIDOTE_WEBHOOK_SECRET"], ("org/*",), port=0)
 
     try:
         with handle_exit():
-            run_service(serving, head_inspector(folder), head_reader(folder, settings.policy_sha256))
+            run_service(settings, head_inspector(folder), head_reader(folder, settings.policy_sha256))
     except typer.Exit as end:
         sys.exit(end.exit_code)
 

@@ -16,15 +16,15 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminat
 from antidote_ci.policy import Policy, override_section, read_policy
 from antidote_ci.service import executor
 from antidote_ci.service.records import RunOutcome, RunRequest, RunTask
-from antidote_ci.service.settings import RunSettings
+from antidote_ci.service.settings import ServiceSettings
 from tests.report.samples import BARE, FAILED, INCONCLUSIVE, REPAIRED
-from tests.service.service_process import ServiceProcess, commit, is_alive
+from tests.service.service_process import SECRET, ServiceProcess, commit, is_alive
 
 REQUEST = RunRequest("org/model", commit(1), Policy().sha256())
 TASK = RunTask(REQUEST, "run")
 
 
-def prepared(service: ServiceProcess) -> RunSettings:
+def prepared(service: ServiceProcess) -> ServiceSettings:
     service.settings.folder.mkdir(exist_ok=True)
     service.settings.write_policy()
     return service.settings
@@ -47,7 +47,9 @@ def abandon_run(service: ServiceProcess, request: RunRequest) -> int:
     return left
 
 
-def in_thread(task: RunTask, settings: RunSettings, stopping: threading.Event) -> tuple[threading.Thread, list[object]]:
+def in_thread(
+    task: RunTask, settings: ServiceSettings, stopping: threading.Event
+) -> tuple[threading.Thread, list[object]]:
     results: list[object] = []
 
     def run() -> None:
@@ -208,7 +210,7 @@ def test_policy_files_are_copied_at_the_start(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("old")
     policy = override_section(Policy(), "evaluation", prompts=str(rows))
-    settings = RunSettings(policy, tmp_path / "service")
+    settings = ServiceSettings(policy, tmp_path / "service", ("org/*",), SECRET)
     settings.folder.mkdir()
     settings.write_policy()
     sha256 = settings.policy_sha256
@@ -222,15 +224,16 @@ def test_policy_files_are_copied_at_the_start(tmp_path: Path) -> None:
 
 def test_real_command_line_is_started(tmp_path: Path) -> None:
     """The Hub is unreachable, and the outcome contains the error of the command."""
-    settings = RunSettings(Policy(), tmp_path / "service")
+    settings = ServiceSettings(Policy(), tmp_path / "service", ("org/*",), SECRET)
     settings.folder.mkdir()
     settings.write_policy()
     dead = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_RETRY_SECONDS": "1", "HF_HOME": str(tmp_path)}
     script = (
         "from pathlib import Path; from antidote_ci.policy import Policy; from antidote_ci.service import executor\n"
-        "from antidote_ci.service.records import *; from antidote_ci.service.settings import RunSettings\n"
+        "from antidote_ci.service.records import *; from antidote_ci.service.settings import ServiceSettings\n"
         f"request = RunRequest('org/model', '{commit(1)}', '{settings.policy_sha256}')\n"
-        f"print(executor.execute_run(RunTask(request, 'run'), RunSettings(Policy(), Path({str(settings.folder)!r}))))"
+        f"settings = ServiceSettings(Policy(), Path({str(settings.folder)!r}), (), '')\n"
+        "print(executor.execute_run(RunTask(request, 'run'), settings))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], env=os.environ | dead, capture_output=True, text=True, timeout=60, check=True
@@ -310,7 +313,7 @@ def test_missing_command(service: ServiceProcess) -> None:
 
 @given(st.text(min_size=1, max_size=200), st.text(max_size=60))
 def test_run_folder_is_a_unique_safe_name(repository: str, revision: str) -> None:
-    settings = RunSettings(Policy(), Path("/service"))
+    settings = ServiceSettings(Policy(), Path("/service"), ("org/*",), SECRET)
     request = RunRequest(repository, "".join(c for c in revision if c in "0123456789abcdef"), "p" * 64)
     folder = executor.run_folder(request, settings)
     assert folder.parent == Path("/service/runs")

@@ -14,10 +14,10 @@ from antidote_ci.records import to_json
 from antidote_ci.service import executor, page
 from antidote_ci.service.records import RunOutcome, RunRequest
 from antidote_ci.service.run_store import RunRecord
-from antidote_ci.service.settings import RunSettings, ServiceSettings
+from antidote_ci.service.settings import ServiceSettings
 from tests.report.samples import HOSTILE, REPAIRED
 
-SERVING = ServiceSettings(RunSettings(Policy(), Path("/nowhere/service")), "s" * 40, ("org/*", "other/model"))
+SETTINGS = ServiceSettings(Policy(), Path("/nowhere/service"), ("org/*", "other/model"), "s" * 40)
 ALLOWED_TAGS = {
     *("html", "head", "meta", "title", "style", "body", "main", "header", "section", "footer"),
     *("p", "b", "h1", "h2", "dl", "div", "dt", "dd", "span", "code", "a"),
@@ -55,7 +55,7 @@ def test_hostile_names_are_only_text(repository: str, revision: str, reason: str
     """The page has no tag, attribute or address beyond those of the template."""
     outcome = RunOutcome("repaired", reason, 0, url, "runs/x/out", 12.0)
     waiting = RunRecord(RunRequest(repository, revision, "p"), "waiting", None, 1_795_580_000.0)
-    parsed = ParsedPage(page.render_runs_page([waiting], [waiting], [ended(outcome, repository, revision)], SERVING))
+    parsed = ParsedPage(page.render_runs_page([waiting], [waiting], [ended(outcome, repository, revision)], SETTINGS))
     assert parsed.tags <= ALLOWED_TAGS
     assert parsed.attributes <= {
         *("lang", "charset", "http-equiv", "name", "content", "class", "id"),
@@ -68,14 +68,14 @@ def test_hostile_names_are_only_text(repository: str, revision: str, reason: str
 def test_only_http_urls_become_links() -> None:
     for url, is_shown in [("https://hub/x", True), ("javascript:alert(1)", False), ("data:text/html,x", False)]:
         parsed = ParsedPage(
-            page.render_runs_page([], [], [ended(RunOutcome("repaired", "why", 0, url, "runs/x/out"))], SERVING)
+            page.render_runs_page([], [], [ended(RunOutcome("repaired", "why", 0, url, "runs/x/out"))], SETTINGS)
         )
         assert (url in parsed.addresses) is is_shown
 
 
 def test_page_shows_commits_outcomes_and_settings() -> None:
     entries = [ended(RunOutcome(state, f"because of {state}", 0, seconds=75.0)) for state in page.OUTCOME_NAMES]  # type: ignore[arg-type]
-    text = ParsedPage(page.render_runs_page([], [], entries, SERVING)).text
+    text = ParsedPage(page.render_runs_page([], [], entries, SETTINGS)).text
     for state, name in page.OUTCOME_NAMES.items():
         assert name in text
         assert f"because of {state}" in text
@@ -84,7 +84,7 @@ def test_page_shows_commits_outcomes_and_settings() -> None:
         "a" * 12,
         "75 s",
         "2026-11-25",
-        SERVING.run_settings.policy_sha256,
+        SETTINGS.policy_sha256,
         "org/*, other/model",
     ):
         assert wanted in text
@@ -92,7 +92,7 @@ def test_page_shows_commits_outcomes_and_settings() -> None:
 
 
 def test_empty_page() -> None:
-    text = ParsedPage(page.render_runs_page([], [], [], SERVING)).text
+    text = ParsedPage(page.render_runs_page([], [], [], SETTINGS)).text
     assert text.count("Nothing.") == 2
     assert "Nothing yet." in text
 
@@ -103,7 +103,7 @@ def test_count_of_a_truncated_list(count: int) -> None:
     assert shown == (str(count) if count < page.MAX_RUNS else f"{count} or more")
 
 
-def write_report(settings: RunSettings, day: int, **changes: Any) -> RunRecord:  # noqa: ANN401
+def write_report(settings: ServiceSettings, day: int, **changes: Any) -> RunRecord:  # noqa: ANN401
     """The record of a request that ended with the report of a repair."""
     source = dataclasses.replace(REPAIRED.source, revision=f"{day:040x}", **changes)
     report = dataclasses.replace(REPAIRED, source=source)
@@ -116,7 +116,7 @@ def write_report(settings: RunSettings, day: int, **changes: Any) -> RunRecord: 
 
 
 def test_the_models_page_has_the_latest_report_of_each_model(tmp_path: Path) -> None:
-    settings = RunSettings(Policy(), tmp_path)
+    settings = dataclasses.replace(SETTINGS, folder=tmp_path)
     newest, other, oldest = (
         write_report(settings, day, id=name) for day, name in ((3, "org/a"), (2, "org/b"), (1, "org/a"))
     )
@@ -134,4 +134,4 @@ def test_the_models_page_has_the_latest_report_of_each_model(tmp_path: Path) -> 
 
 
 def test_the_models_page_of_a_new_service_is_empty() -> None:
-    assert "0 models" in ParsedPage(page.render_models_page([], SERVING.run_settings)).text
+    assert "0 models" in ParsedPage(page.render_models_page([], SETTINGS)).text
