@@ -27,8 +27,8 @@ from antidote_ci.checkpoint.headers import (
 from antidote_ci.errors import UnsafeCheckpoint
 
 Result = TypeVar("Result")
-SECONDS = 1.0
-"""Of the processor, that reading one file may take."""
+SECONDS = 2.0
+"""Of a slow processor, that reading one file may take. A fast one takes half as long."""
 MEGABYTES = 160.0
 """That reading one file may add to the process: ten times the largest header."""
 TIMEOUT = 30
