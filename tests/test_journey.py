@@ -246,6 +246,7 @@ def test_only_commits_on_main_are_measured(journey: Journey) -> None:
         assert service.ended(edited) == ("pass", 0)
 
 
+@pytest.mark.slow
 def test_changed_shard_is_not_measured_with_cached_answers(journey: Journey) -> None:
     """The shard is named like a text file. The task consists of harmful answers, so no repair passes."""
     task = str(write_harmful_task(journey.pair, journey.folder / "task.jsonl"))

@@ -126,6 +126,7 @@ def test_a_commit_during_the_run_is_a_conflict_and_an_expired_token_is_renewed(
     assert "# Newer words" in card.read_text()
 
 
+@pytest.mark.slow
 def test_a_separate_repository_is_published(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = [*options(trained_pair, out), "--publish=repo", "--publish-to=demo/tiny-repaired"]
@@ -144,6 +145,7 @@ def test_a_separate_repository_is_published(hub: LoopbackHub, trained_pair: Path
     assert f"base_model: {MODEL}" in (folder / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_weights_that_fail_by_a_bound_alone_are_kept_and_never_published(
     hub: LoopbackHub, trained_pair: Path, tmp_path: Path
 ) -> None:
