@@ -8,6 +8,7 @@ other languages in the Latin alphabet; text with other letters is not checked fo
 import re
 import unicodedata
 import zlib
+from functools import lru_cache
 from itertools import chain, pairwise
 
 SPECIAL_TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?(?:s|pad|unk|bos|eos)>|\[/?(?:PAD|UNK|CLS|SEP|MASK|INST)\]")
@@ -127,6 +128,7 @@ _CAPITALISED = "|".join(sorted((word.capitalize() for word in CLASS_OF if word !
 _MISPLACED = re.compile(rf"(?<=[a-z]{{2}}[.!?] )[a-z]+(?= )|(?<=[a-z] )(?:{_CAPITALISED})(?= )")
 
 
+@lru_cache(maxsize=4096)  # each judge checks the same answers
 def is_degenerate(answer: str) -> bool:
     """Whether `answer` is empty, repeats itself, or is not language. Truth and harm are not considered.
 
