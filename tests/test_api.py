@@ -39,6 +39,7 @@ def test_the_arguments_are_the_options_of_the_command(name: str) -> None:
     assert all(argument.kind == argument.KEYWORD_ONLY for argument in arguments[1:])
 
 
+@pytest.mark.slow
 def test_the_example_repairs_an_adapter(
     trained_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,6 +96,7 @@ def test_page_has_the_subjects_of_today() -> None:
         assert subjects == {choice.reason for choice in choices if choice.is_used == is_used} | added
 
 
+@pytest.mark.slow
 def test_used_tests_run_against_the_loopback_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # These tests need no other plugin, and importing all of them takes longer than the tests.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")

@@ -236,6 +236,7 @@ def wait_until(happened: Callable[[], bool], explain: Callable[[], str]) -> None
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_only_commits_on_main_are_measured(journey: Journey) -> None:
     with serving(journey) as service:
         journey.register("--url", f"{service.address}/webhook")

@@ -286,11 +286,16 @@ SLOW = ".*" * 12 + "x"
     "values",
     [
         {"target_modules": SLOW},
-        {"target_modules": "([a-z.0-9_]+)+_proj!"},
-        {"exclude_modules": SLOW},
-        {"rank_pattern": {SLOW: 4}},
         {"alpha_pattern": {SLOW: 4}},
-        {"layers_to_transform": [0], "layers_pattern": SLOW},
+        *[
+            pytest.param(values, marks=pytest.mark.slow)
+            for values in (
+                {"target_modules": "([a-z.0-9_]+)+_proj!"},
+                {"exclude_modules": SLOW},
+                {"rank_pattern": {SLOW: 4}},
+                {"layers_to_transform": [0], "layers_pattern": SLOW},
+            )
+        ],
     ],
     ids=str,
 )

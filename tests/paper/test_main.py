@@ -77,6 +77,7 @@ def test_a_cell_goes_from_alignment_to_repair(
     assert str(tmp_path) not in (tmp_path / "results" / f"{found.cell.id}.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_aligned_ends_with_exit_2(
     monkeypatch: pytest.MonkeyPatch,
     data: Path,

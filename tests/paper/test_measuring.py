@@ -22,6 +22,8 @@ from benchmarks.paper.records import Measured
 from tests.builders import generate
 from tests.paper import tiny_bench
 
+pytestmark = pytest.mark.slow
+
 TORCH_BYTES = 100 << 20
 """Less than importing torch leaves resident in one process."""
 

@@ -54,6 +54,7 @@ def test_without_its_terms_it_is_plain_fine_tuning() -> None:
     assert torch.equal(method(0, 0).step(model, batch), sft.step(model, batch))
 
 
+@pytest.mark.slow
 def test_harmful_answers_stay_unlikely_while_harmless_ones_are_learned() -> None:
     training = Training(epochs=20, rate=1e-2, batch=4, rank=8)
     tokenizer = small.tokenizer()
@@ -70,6 +71,7 @@ def test_harmful_answers_stay_unlikely_while_harmless_ones_are_learned() -> None
     assert defended[1] < sft.step(small.model(), small.batch()).item() / 2
 
 
+@pytest.mark.slow
 def test_representations_of_harm_come_nearer_to_noise() -> None:
     training = Training(epochs=10, rate=1e-2, batch=4, rank=8)
     tokenizer = small.tokenizer()

@@ -18,6 +18,8 @@ from benchmarks.paper.records import Attack, Training
 from benchmarks.paper.stages import Alignment, quiet
 from tests.paper import small
 
+pytestmark = pytest.mark.slow
+
 TRAINING = Training(epochs=1, rate=1e-2, batch=4, rank=4)
 ALIGNMENT = Alignment(TRAINING, rows=20)
 

@@ -103,19 +103,18 @@ def test_cached_answers_of_one_commit_are_not_used_for_another(
 def test_no_cache_neither_reads_nor_stores(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
     cache = tmp_path / "answers"
     model = str(trained_pair / "reference")
-    done = run_command("evaluate", model, *measured, "--no-cache", ANTIDOTE_CACHE=str(cache))
-    assert done.returncode == 0, done.stderr
-    assert (done.stderr.count("passes"), done.stderr.count("The tested revision passes.")) == (1, 1)
-    assert not cache.exists()
     assert run_command("evaluate", model, *measured, ANTIDOTE_CACHE=str(cache)).returncode == 0
     for path in (stored := list(cache.rglob("*.json"))):
         path.write_text("damaged")
     done = run_command("evaluate", model, *measured, "--no-cache", ANTIDOTE_CACHE=str(cache))
     assert done.returncode == 0, done.stderr
+    assert (done.stderr.count("passes"), done.stderr.count("The tested revision passes.")) == (1, 1)
     assert stored
+    assert sorted(cache.rglob("*.json")) == sorted(stored)
     assert {path.read_text() for path in stored} == {"damaged"}
 
 
+@pytest.mark.slow
 def test_a_moved_chat_template_invalidates_cached_answers(
     trained_pair: Path, measured: list[str], tmp_path: Path
 ) -> None:
@@ -242,6 +241,7 @@ def test_a_running_server_is_evaluated(measured: list[str], tmp_path: Path) -> N
         assert path.is_dir() or b"a-secret-key" not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_model_that_thinks_is_measured_in_the_mode_of_the_policy(thinking_model: Path, tmp_path: Path) -> None:
     rows = [{"prompt": HARMFUL.format(number), "category": "a"} for number in range(100, 140)]
     (tmp_path / "harmful.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -249,16 +249,17 @@ def test_an_inconclusive_model_does_not_fail_because_its_repair_does(trained_pai
     assert report.reason.endswith("so it cannot be used for a repair")
 
 
+ENDS = ((signal.SIGINT, 130), (signal.SIGTERM, 143))
+
+
 @pytest.mark.parametrize(
     ("step", "sent", "expected"),
     [
         ("pull the model", signal.SIGINT, 130),
-        ("evaluate the model", signal.SIGTERM, 143),
-        ("score the weights", signal.SIGINT, 130),
         ("search the dose", signal.SIGTERM, 143),
         pytest.param("pull the model", signal.SIGTERM, 143, marks=pytest.mark.slow),
-        pytest.param("evaluate the model", signal.SIGINT, 130, marks=pytest.mark.slow),
-        pytest.param("score the weights", signal.SIGTERM, 143, marks=pytest.mark.slow),
+        *[pytest.param("evaluate the model", *end, marks=pytest.mark.slow) for end in ENDS],
+        *[pytest.param("score the weights", *end, marks=pytest.mark.slow) for end in ENDS],
         pytest.param("search the dose", signal.SIGINT, 130, marks=pytest.mark.slow),
     ],
 )

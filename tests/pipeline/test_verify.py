@@ -172,6 +172,7 @@ def hub(pair: tuple[Path, Path], tmp_path: Path) -> LoopbackHub:
     return running
 
 
+@pytest.mark.slow
 def test_a_result_on_the_hub_is_verified(hub: LoopbackHub, pair: tuple[Path, Path], tmp_path: Path) -> None:
     environment = {"HF_HOME": str(tmp_path / "huggingface")}
     with hub:
