@@ -23,7 +23,7 @@ from benchmarks.fuzz.combinations import Case
 
 
 @pytest.mark.parametrize(
-    ("combinations_run", "cases_of_a_kind"), [(30, 1), pytest.param(500, 20, marks=pytest.mark.slow)]
+    ("combinations_run", "cases_of_a_kind"), [(60, 1), pytest.param(500, 20, marks=pytest.mark.slow)]
 )
 def test_combinations_break_no_rule(combinations_run: int, cases_of_a_kind: int) -> None:
     arguments = ["--cases=0", f"--combinations={combinations_run}", "--workers=2"]

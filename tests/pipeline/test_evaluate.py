@@ -186,6 +186,7 @@ def test_sampled_answers_and_a_prefix_task(trained_pair: Path, measured: list[st
     assert found.task.match == "prefix"
 
 
+@pytest.mark.slow
 def test_a_calibration_widens_the_bounds_and_answers_are_cached(
     trained_pair: Path, measured: list[str], tmp_path: Path
 ) -> None:
