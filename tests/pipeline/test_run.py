@@ -249,7 +249,8 @@ def test_an_inconclusive_model_does_not_fail_because_its_repair_does(trained_pai
     assert report.reason.endswith("so it cannot be used for a repair")
 
 
-ENDS = ((signal.SIGINT, 130), (signal.SIGTERM, 143))
+SIGNALS = ((signal.SIGINT, 130), (signal.SIGTERM, 143))
+"""What ends a run, and its exit code."""
 
 
 @pytest.mark.parametrize(
@@ -258,8 +259,8 @@ ENDS = ((signal.SIGINT, 130), (signal.SIGTERM, 143))
         ("pull the model", signal.SIGINT, 130),
         ("search the dose", signal.SIGTERM, 143),
         pytest.param("pull the model", signal.SIGTERM, 143, marks=pytest.mark.slow),
-        *[pytest.param("evaluate the model", *end, marks=pytest.mark.slow) for end in ENDS],
-        *[pytest.param("score the weights", *end, marks=pytest.mark.slow) for end in ENDS],
+        *[pytest.param("evaluate the model", *end, marks=pytest.mark.slow) for end in SIGNALS],
+        *[pytest.param("score the weights", *end, marks=pytest.mark.slow) for end in SIGNALS],
         pytest.param("search the dose", signal.SIGINT, 130, marks=pytest.mark.slow),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
 from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
@@ -92,13 +92,17 @@ def test_a_pull_request_is_opened_verified_and_found_by_the_next_run(
     assert done.returncode == 0, done.stderr
 
 
+def edit_card(client: HfApi) -> CommitInfo:
+    card = f"---\nbase_model: {BASE_NAME}\n---\n\n# Newer words\n".encode()
+    return client.create_commit(MODEL, [CommitOperationAdd("README.md", card)], commit_message="Mine")
+
+
 def test_a_commit_during_the_run_is_a_conflict(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
     arguments = [*options(trained_pair, tmp_path / "out"), "--publish=pull-request"]
     process = start_command("run", MODEL, *arguments, **environment(hub, tmp_path))
     wait_for_step(process, "score the weights")
-    theirs = f"---\nbase_model: {BASE_NAME}\n---\n\n# Newer words\n".encode()
     client = HfApi(endpoint=hub.endpoint, token=TOKEN)
-    pushed = client.create_commit(MODEL, [CommitOperationAdd("README.md", theirs)], commit_message="Mine")
+    pushed = edit_card(client)
     done = finish_command(process)
     assert done.returncode == 5, done.stderr
     assert f"run again on {pushed.oid}" in done.stderr
@@ -112,6 +116,7 @@ def test_a_commit_during_the_run_is_a_conflict(hub: LoopbackHub, trained_pair: P
 def test_an_expired_token_is_renewed(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
     """The run publishes with the identity of a workflow, whose token expires before the end of the run."""
     arguments = [*options(trained_pair, tmp_path / "out"), "--publish=pull-request"]
+    edit_card(HfApi(endpoint=hub.endpoint, token=TOKEN))
     workflow = environment(hub, tmp_path) | {"HF_WRITE_TOKEN": ""} | hub.trust_workflow(MODEL, "octo/repair")
     process = start_command("run", MODEL, *arguments, **workflow)
     wait_for_step(process, "score the weights")
@@ -123,6 +128,9 @@ def test_an_expired_token_is_renewed(hub: LoopbackHub, trained_pair: Path, tmp_p
     assert read_report(tmp_path / "out").publish.url == f"{hub.endpoint}/{MODEL}/discussions/{opened.num}"
     assert opened.author == "[OIDC]"
     assert hub.requests.count("POST /oauth/token") == 2
+    head = pull.resolve_revision(MODEL, f"refs/pr/{opened.num}", HubAccess())
+    card = pull.download_snapshot(head, HubAccess(), lambda _: None) / "README.md"
+    assert "# Newer words" in card.read_text()
 
 
 @pytest.mark.slow
