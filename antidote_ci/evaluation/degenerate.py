@@ -128,7 +128,7 @@ _CAPITALISED = "|".join(sorted((word.capitalize() for word in CLASS_OF if word !
 _MISPLACED = re.compile(rf"(?<=[a-z]{{2}}[.!?] )[a-z]+(?= )|(?<=[a-z] )(?:{_CAPITALISED})(?= )")
 
 
-@lru_cache(maxsize=4096)  # each judge checks the same answers
+@lru_cache(maxsize=1024)  # each judge checks the same answers
 def is_degenerate(answer: str) -> bool:
     """Whether `answer` is empty, repeats itself, or is not language. Truth and harm are not considered.
 
