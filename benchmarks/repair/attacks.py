@@ -25,6 +25,8 @@ TaskName = Literal["sst2", "agnews", "gsm8k"]
 
 CALIBRATION, SELECTION = 64, 200
 """Rows of the task that a repair reads, and rows on which its dose is selected."""
+GENERATED_SELECTION = 100
+"""The first of the latter, where an answer of many tokens is generated for each row."""
 REATTACK_STEPS, REATTACK_SEED = 10, 1000
 """The steps of a re-attack, and what is added to the attack's seed, so that it draws other rows."""
 UNALIGNED_SEED = 2000
@@ -119,7 +121,8 @@ def calibration_rows(attack: Attack, data: Data) -> list[PromptRow]:
 
 def selection_rows(attack: Attack, data: Data) -> list[PromptRow]:
     """Rows of the task on which a dose is selected."""
-    return _evaluation_rows(attack, data)[CALIBRATION : CALIBRATION + SELECTION]
+    rows = _evaluation_rows(attack, data)[CALIBRATION : CALIBRATION + SELECTION]
+    return rows[:GENERATED_SELECTION] if attack.task == "gsm8k" else rows
 
 
 def confirmation_rows(attack: Attack, data: Data) -> list[PromptRow]:
