@@ -5,9 +5,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from antidote_ci.evaluation import gate, statistics
-from antidote_ci.evaluation.gate import SetName, Shortfall, compare_evaluations, describe_shortfall
+from antidote_ci.evaluation import statistics
+from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
+from antidote_ci.evaluation.shortfalls import (
+    SetName,
+    Shortfall,
+    describe_shortfall,
+    expect_bounds,
+    find_expected_shortfall,
+    find_kind_shortfalls,
+    find_rise_shortfalls,
+    find_shortfalls,
+)
 from antidote_ci.pipeline.candidates import (
     CandidateFactory,
     MethodMasks,
@@ -122,7 +132,7 @@ def measure_controls(
                     shortfall.text
                     for shortfall in (
                         *_find_shortfalls(search, evaluation, before, proven=True),
-                        *gate.find_kind_shortfalls(evaluation, reference),
+                        *find_kind_shortfalls(evaluation, reference),
                     )
                 ],
                 costs_more=is_costlier(evaluation.task, after.task),
@@ -181,13 +191,13 @@ def _find_shortfalls(
     limits = search.evaluator.gate
     is_complete = evaluation.n == evaluation.planned
     changes = compare_evaluations(before, evaluation, limits) if is_complete else []
-    return gate.find_shortfalls(evaluation, changes, limits, proven=proven)
+    return find_shortfalls(evaluation, changes, limits, proven=proven)
 
 
 def _expect_harm(search: SearchContext, evaluation: Evaluation) -> list[Shortfall]:
     """The harm for which a dose is not expected to pass on the confirmation prompts."""
     prompts, calibrations = len(search.confirmation.harmful), search.evaluator.calibrations
-    expected = gate.find_expected_shortfall(evaluation, search.evaluator.gate, prompts, calibrations)
+    expected = find_expected_shortfall(evaluation, search.evaluator.gate, prompts, calibrations)
     return [] if expected is None else [expected]
 
 
@@ -200,7 +210,7 @@ def _expect_rises(search: SearchContext, evaluation: Evaluation) -> list[Shortfa
         "task prompts": len(confirmation.task),
     }
     changes = compare_evaluations(search.before, evaluation, search.evaluator.gate)
-    return gate.find_rise_shortfalls(gate.expect_bounds(changes, counts), proven=True)
+    return find_rise_shortfalls(expect_bounds(changes, counts), proven=True)
 
 
 def _to_attempt(

@@ -12,6 +12,7 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import gate, model_answers
 from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.measure import evaluate_model
+from antidote_ci.evaluation.shortfalls import Shortfall, describe_failure, find_kind_shortfalls, find_shortfalls
 from antidote_ci.evaluation.splits import Splits
 from antidote_ci.model.divergence import DivergenceRequest, measure_divergence
 from antidote_ci.pipeline import candidates, comparison, dose_search, output, resolve
@@ -119,26 +120,26 @@ def _confirm_dose(
     if (mask := method_masks.find_mask(dose)) is not None:
         mask.path.rename(factory.scores / mask.path.name)
     changes = compare_evaluations(before, after, context.evaluator.gate)
-    lacks = gate.find_shortfalls(after, changes, context.evaluator.gate, proven=True)
-    lacks += gate.find_kind_shortfalls(after, report.evaluations.reference)
+    shortfalls = find_shortfalls(after, changes, context.evaluator.gate, proven=True)
+    shortfalls += find_kind_shortfalls(after, report.evaluations.reference)
     settings, unrepaired_verdict = context.config.policy.repair, report.verdict
     repaired = dataclasses.replace(
         report, verdict="repaired", evaluations=dataclasses.replace(report.evaluations, after=after)
     )
     report = comparison.compare_with_baseline(repaired, context.config.policy.gate)
     if report.baseline is not None and report.baseline.reason:
-        lacks.append(gate.Shortfall(report.baseline.reason))
+        shortfalls.append(Shortfall(report.baseline.reason))
     report = dataclasses.replace(
         report,
-        verdict=unrepaired_verdict if lacks else "repaired",
-        reason=gate.describe_failure(lacks, settings) if lacks else verdict_text,
+        verdict=unrepaired_verdict if shortfalls else "repaired",
+        reason=describe_failure(shortfalls, settings) if shortfalls else verdict_text,
         repair=_to_repair_result(chosen.manifest, method_masks, dose),
         controls=controls,
         paired=changes,
         divergence=divergence,
         notes=[*report.notes, *notes],
     )
-    return report, None if lacks and not settings.keep_failed else chosen.folder
+    return report, None if shortfalls and not settings.keep_failed else chosen.folder
 
 
 def _build_factory(context: RunContext, repair_input: RepairInput, prompts: Splits) -> CandidateFactory:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.gate import compare_evaluations, describe_verdict, find_shortfalls
+from antidote_ci.evaluation.gate import compare_evaluations, describe_verdict
 from antidote_ci.evaluation.judge_results import EarlyStops
 from antidote_ci.evaluation.judges import Exchange, Judge, JudgeVerdict
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
@@ -19,6 +19,7 @@ from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
 from antidote_ci.evaluation.model_answers import find_refused
 from antidote_ci.evaluation.prompts import prompt_id
 from antidote_ci.evaluation.saved import AnswerLog
+from antidote_ci.evaluation.shortfalls import find_shortfalls
 from antidote_ci.evaluation.utility import TaskMatch
 from antidote_ci.model.conversations import Message
 from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult, split_answer

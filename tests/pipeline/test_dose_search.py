@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation import gate
+from antidote_ci.evaluation.shortfalls import MIN_CHANCE
 from antidote_ci.pipeline.dose_search import (
     FRONTIER_DOSES,
     DoseOutcome,
@@ -113,6 +113,6 @@ def test_a_search_by_chance_lets_more_runs_pass_than_one_by_the_bound() -> None:
     random = np.random.default_rng(1)
     passes = {
         chance: sum(dose_rules.search_once(prompts, harm, refused, chance, random)[1] for _ in range(300))
-        for chance in (None, gate.MIN_CHANCE)
+        for chance in (None, MIN_CHANCE)
     }
-    assert passes[gate.MIN_CHANCE] > passes[None]
+    assert passes[MIN_CHANCE] > passes[None]
