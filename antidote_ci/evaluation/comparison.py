@@ -12,7 +12,7 @@ from typing import TypeVar
 from antidote_ci.evaluation import gate
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.statistics import min_prompts_to_stop, pairs_to_prove, rise_bound, simultaneous_bounds
-from antidote_ci.percentages import format_apart, format_percent
+from antidote_ci.formatting import format_apart, format_percent
 from antidote_ci.policy import Gate, Policy
 from antidote_ci.records import (
     MEASURE_NAMES,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from antidote_ci.evaluation.statistics import compare_paired
-from antidote_ci.percentages import decimals_apart, format_interval, format_level, format_percent
+from antidote_ci.formatting import decimals_apart, format_interval, format_level, format_percent
 from antidote_ci.policy import Gate
 from antidote_ci.records import MEASURE_NAMES, AnswerOutcome, Evaluation, GateVerdict, JudgeResult, PairedChange
 

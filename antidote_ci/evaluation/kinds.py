@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from antidote_ci.evaluation.prompts import prompt_id
 from antidote_ci.evaluation.statistics import simultaneous_bounds
-from antidote_ci.percentages import format_interval, format_percent
+from antidote_ci.formatting import format_interval, format_percent
 from antidote_ci.records import AnswerOutcome, KindResult, PromptRow
 
 Kind = Literal["command", "question", "request", "statement", "story", "short", "long"]

@@ -15,7 +15,7 @@ from antidote_ci.evaluation.statistics import (
     prompts_to_pass,
     rise_bound,
 )
-from antidote_ci.percentages import format_apart, format_level, format_percent
+from antidote_ci.formatting import format_apart, format_level, format_percent
 from antidote_ci.policy import SELF, Gate, RepairSection
 from antidote_ci.records import MEASURE_NAMES, Calibration, Evaluation, PairedChange
 

@@ -15,7 +15,7 @@ from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.prompt_sets import FetchedSets, HalfName
 from antidote_ci.evaluation.statistics.paired import min_pairs
 from antidote_ci.evaluation.utility import require_numbers
-from antidote_ci.percentages import format_level
+from antidote_ci.formatting import format_level
 from antidote_ci.policy import EMBEDDED, HUB_TASK, SELF, Gate, Policy, RepairSection
 from antidote_ci.records import PromptRow, PromptSetRecord
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from antidote_ci.formatting import format_duration
+
 Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)
 
@@ -76,13 +78,6 @@ class RetryPolicy:
                     format_duration(left),
                 )
             self.sleep(pause)
-
-
-def format_duration(seconds: float) -> str:
-    """A rounded duration in seconds, minutes or hours, such as `10 min`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:,.0f} h"
 
 
 def _describe_attempts(count: int, seconds: float, delay: float) -> str:

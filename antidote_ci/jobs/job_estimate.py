@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from antidote_ci.cost_model import GPU_MEMORY_FACTOR, job_seconds
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.formatting import format_duration
 from antidote_ci.hub.jobs_api import Hardware
-from antidote_ci.hub.retry import format_duration
 from antidote_ci.pipeline import dry_run
 from antidote_ci.pipeline.dry_run import DryRunForecast
 from antidote_ci.policy import Command, RunConfig

@@ -6,8 +6,8 @@ from dataclasses import replace
 from antidote_ci import records
 from antidote_ci import report as reports
 from antidote_ci.errors import ERROR_EXIT_CODES, VERDICT_EXIT_CODES, AntidoteError, InfrastructureError
+from antidote_ci.formatting import format_duration
 from antidote_ci.hub.jobs_api import Job
-from antidote_ci.hub.retry import format_duration
 from antidote_ci.jobs.transfer import JobResult
 from antidote_ci.paths import write_file
 from antidote_ci.policy import RunConfig

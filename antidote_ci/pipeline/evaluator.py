@@ -19,11 +19,11 @@ from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.prompt_sets import FetchedSet, FetchedSets
 from antidote_ci.evaluation.saved import AnswerLog
+from antidote_ci.formatting import format_percent
 from antidote_ci.hub import datasets, memory_needs, pull
 from antidote_ci.model.checkpoint_check import open_sandbox
 from antidote_ci.model.likelihood import ChoiceRequest, EncodeChoicesRequest, choose_answers, encode_task_choices
 from antidote_ci.paths import create_folder, require_writable
-from antidote_ci.percentages import format_percent
 from antidote_ci.pipeline import model_names, resolve
 from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS, EvaluationSection, Policy, RunConfig
 from antidote_ci.records import Calibration, Model, OnProgress, PromptRow, to_json

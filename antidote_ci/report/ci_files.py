@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
-from antidote_ci.percentages import format_interval, format_percent, format_points
+from antidote_ci.formatting import format_interval, format_percent, format_points
 from antidote_ci.records import CategoryCount, Evaluation, GateVerdict, Measure, Report, RunVerdict
 from antidote_ci.report import origins, statements
 from antidote_ci.report.measures import MEASURES, format_identity

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from antidote_ci import __version__
-from antidote_ci.percentages import format_interval, format_level, format_percent, format_points
+from antidote_ci.formatting import format_interval, format_level, format_percent, format_points
 from antidote_ci.records import ComparedModel, Comparison, KindResult, Report
 from antidote_ci.report import figures, origins, tables
 from antidote_ci.report.measures import format_identity, name_measures

@@ -20,17 +20,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, InfrastructureError
+from antidote_ci.formatting import format_duration
 from antidote_ci.http_limits import QUERY
 
 MARK_VARIABLE = "ANTIDOTE_STEP_MARK"
 LOG_WIDTH = 132
 LOG_INTERVAL = 30.0
 """Seconds between two progress lines in a log."""
-DURATION_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
-MIN_UNITS = 1.5
-"""A duration is shown in the largest unit of which it has at least this many."""
-
-
 Verbosity = Literal["silent", "quiet", "normal", "verbose"]
 """Nothing; results and errors; also steps, progress and messages; also requests and the origin of errors."""
 REQUEST_LOGGER = "httpx2"
@@ -180,12 +176,7 @@ class ProgressLog:
             return None
         self._last_line = now
         remaining = elapsed / done * (progress.total - progress.done)
-        return f"{progress.what}: {100 * progress.done // progress.total} %, about {_format_duration(remaining)} left"
-
-
-def _format_duration(seconds: float) -> str:
-    size, unit = next((unit for unit in DURATION_UNITS if seconds >= MIN_UNITS * unit[0]), DURATION_UNITS[-1])
-    return f"{max(1, round(seconds / size))} {unit}"
+        return f"{progress.what}: {100 * progress.done // progress.total} %, about {format_duration(remaining)} left"
 
 
 class _ConsoleHandler(logging.Handler):

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Literal, get_args
 from xml.etree.ElementTree import Element, tostring
 
-from antidote_ci.percentages import format_interval, format_percent
+from antidote_ci.formatting import format_interval, format_percent
 from antidote_ci.records import ComparedModel, FrontierPoint, HistoryEntry, Method, Report, RunVerdict
 from antidote_ci.report import svg
 from antidote_ci.report.measures import ModelRole, name_measures

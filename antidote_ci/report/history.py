@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from antidote_ci import __version__
-from antidote_ci.percentages import format_change, format_interval, format_percent
+from antidote_ci.formatting import format_change, format_interval, format_percent
 from antidote_ci.records import HistoryEntry, RunVerdict
 from antidote_ci.report import figures, svg
 from antidote_ci.report.rendering import mark_chart, render_report_template

@@ -1,6 +1,6 @@
 """The limits of a report's figures: what they were measured on, and what they do not show."""
 
-from antidote_ci.percentages import format_level, format_percent
+from antidote_ci.formatting import format_level, format_percent
 from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS
 from antidote_ci.records import Evaluation, RepairResult, Report
 from antidote_ci.report.measures import CONFIDENCE, describe_split

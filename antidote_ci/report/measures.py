@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from antidote_ci.percentages import format_level
+from antidote_ci.formatting import format_level
 from antidote_ci.records import MEASURE_NAMES, Evaluation, Evaluations, GateVerdict, JudgeIdentity, Measure, Report
 from antidote_ci.report.text import format_number, short_sha
 

@@ -6,7 +6,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antidote_ci import percentages
+from antidote_ci import formatting
 from antidote_ci.report import text
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def _jinja_environment(html: bool) -> "Environment":
     )
     environment.filters |= {
         "number": text.format_number,
-        "percent": percentages.format_percent,
-        "interval": percentages.format_interval,
+        "percent": formatting.format_percent,
+        "interval": formatting.format_interval,
         "short": text.short_sha,
         "long": partial(_escape_long, escape, html),
     }

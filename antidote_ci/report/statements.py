@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 
-from antidote_ci.percentages import (
+from antidote_ci.formatting import (
     decimals_apart,
     format_interval,
     format_level,

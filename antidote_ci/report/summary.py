@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from antidote_ci.percentages import format_percent
+from antidote_ci.formatting import format_percent
 from antidote_ci.records import COMMIT, PublishResult, Report, is_hub_id
 from antidote_ci.report import comparison, figures, measures, origins, statements, tables
 from antidote_ci.report.limits import list_limits

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from antidote_ci.percentages import format_change, format_interval, format_percent
+from antidote_ci.formatting import format_change, format_interval, format_percent
 from antidote_ci.records import (
     DoseAttempt,
     Evaluation,

@@ -9,7 +9,7 @@ from rich.console import ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from antidote_ci.percentages import format_interval, format_percent
+from antidote_ci.formatting import format_interval, format_percent
 from antidote_ci.records import Calibration, Rate, RepairPlan, Report
 from antidote_ci.report import statements, tables
 from antidote_ci.report.console import LOG_WIDTH

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from antidote_ci import __version__
 from antidote_ci.evaluation.comparison import list_history
-from antidote_ci.hub.retry import format_duration
+from antidote_ci.formatting import format_duration
 from antidote_ci.records import HistoryEntry
 from antidote_ci.report.history import render_history_page
 from antidote_ci.report.rendering import render_report_template

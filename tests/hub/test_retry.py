@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antidote_ci.formatting import format_duration
 from antidote_ci.hub.client import requested_wait
-from antidote_ci.hub.retry import MAX_DELAY, MAX_DOUBLINGS, RetryPolicy, format_duration
+from antidote_ci.hub.retry import MAX_DELAY, MAX_DOUBLINGS, RetryPolicy
 from tests.hub.hub_samples import Clock
 
 NOW = 1_700_000_000
@@ -161,11 +162,3 @@ def test_longer_requested_wait_counts() -> None:
     assert requested_wait({"RateLimit": '"api";r=0;t=0', "Retry-After": "31536000"}) == 31536000
     assert requested_wait({"ratelimit": '"api";r=7;t=55', "Retry-After": "3"}) == 3
     assert requested_wait({}) == 0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (600, "10 min"), (7200, "2 h"), (1e9, "277,778 h")],
-)
-def test_format_duration(seconds: float, text: str) -> None:
-    assert format_duration(seconds) == text

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.evaluation.statistics import JudgeErrors, fixed_bounds
-from antidote_ci.percentages import MAX_DECIMALS, decimals_apart, format_apart, format_level, format_percent
+from antidote_ci.formatting import MAX_DECIMALS, decimals_apart, format_apart, format_level, format_percent
 from antidote_ci.policy import EvaluationSection, Policy
 from antidote_ci.records import (
     Evaluation,

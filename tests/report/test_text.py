@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from antidote_ci import percentages
+from antidote_ci import formatting
 from antidote_ci.report import text
 from tests.report.samples import HOSTILE
 
@@ -64,13 +64,13 @@ def test_names_with_revisions_are_not_broken() -> None:
 
 
 def test_number_formats() -> None:
-    assert percentages.format_percent(0.1714) == "17.1 %"
-    assert percentages.format_percent(None) == "–"
-    assert percentages.format_interval((0.055, 0.1738)) == "[5.5, 17.4] %"
-    assert percentages.format_points(0.86 - 0.87) == "−1.0 points"
-    assert percentages.format_points(0.03) == "+3.0 points"
-    assert percentages.format_level(0.95) == "95 %"
-    assert percentages.format_level(0.975) == "97.5 %"
+    assert formatting.format_percent(0.1714) == "17.1 %"
+    assert formatting.format_percent(None) == "–"
+    assert formatting.format_interval((0.055, 0.1738)) == "[5.5, 17.4] %"
+    assert formatting.format_points(0.86 - 0.87) == "−1.0 points"
+    assert formatting.format_points(0.03) == "+3.0 points"
+    assert formatting.format_level(0.95) == "95 %"
+    assert formatting.format_level(0.975) == "97.5 %"
     assert text.format_number(4_884_480) == "4,884,480"
     assert text.format_number(0.05208) == "0.0521"
     assert text.format_number(640.2) == "640"
@@ -83,3 +83,11 @@ def test_number_formats() -> None:
 )
 def test_pluralize(count: int, expected: str) -> None:
     assert text.pluralize(count, "thread") == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (600, "10 min"), (7200, "2 h"), (1e9, "277,778 h")],
+)
+def test_format_duration(seconds: float, text: str) -> None:
+    assert formatting.format_duration(seconds) == text

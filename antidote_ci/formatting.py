@@ -1,4 +1,4 @@
-"""Format shares from 0 to 1 as percentages, and their differences as percentage points."""
+"""Format figures for people: shares as percentages, their differences as percentage points, and durations."""
 
 MAX_DECIMALS = 16
 
@@ -44,3 +44,10 @@ def format_change(change: float) -> str:
 def format_points(change: float) -> str:
     """Format the difference of two shares in signed percentage points, with the unit."""
     return f"{format_change(change)} points"
+
+
+def format_duration(seconds: float) -> str:
+    """Format a rounded duration in seconds, minutes or hours, such as `10 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:,.0f} h"
