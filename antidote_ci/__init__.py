@@ -1,6 +1,6 @@
 """CI gate for fine-tuned language models: evaluate a Hub model on harmful prompts, repair its weights, publish them."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 ACTION = "OWNER/antidote-ci@0000000000000000000000000000000000000000"
 """The Action that `antidote-ci init` writes. A release writes its own repository and commit here: scripts/release."""
