@@ -38,6 +38,8 @@ from benchmarks.repair.prompts import ATTACKED_FILE, HARMFUL, HARMLESS, Part, Pr
 from benchmarks.repair.records import RESULTS, Attempt, Cell, Outcomes, read_cells, share
 
 MOST_TASK_ROWS = 1600
+GENERATED_DOSES = (0.0075, 0.01, 0.015)
+"""The doses that are tried where an answer of many tokens is generated for each row of the task."""
 CONFIRMED = ("taylor", "two-teachers", "scale", "antidote")
 REATTACKED = ("reference", "taylor")
 
@@ -186,7 +188,10 @@ class Bench:
             return lambda _dose: model.use_factors(model.factors), (0.0,)
         work.mkdir(exist_ok=True)
         problem = Problem(model, self.reference, self._adapter(), prompts, work, self._train_unaligned)
-        return METHODS[method].prepare(problem), METHODS[method].doses
+        doses = METHODS[method].doses
+        if self.attack.task == "gsm8k":
+            doses = tuple(dose for dose in doses if dose in GENERATED_DOSES) or doses
+        return METHODS[method].prepare(problem), doses
 
     def _repair_prompts(self) -> RepairPrompts:
         return RepairPrompts(
