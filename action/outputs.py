@@ -37,13 +37,15 @@ Report = Mapping[str, Any]
 
 def build_outputs(report: Report | None, exit_code: int, out: str) -> dict[str, str]:
     """Every output of the Action, empty where there is no value. `out` is the folder of the report."""
+    # The commit then has the tested weights, which may fail.
+    is_verdict_alone = _report_text(report, "publish", "mode") == "report"
     return {
         "verdict": _report_text(report, "verdict"),
         "exit-code": str(exit_code),
         **_score_outputs(report, "before"),
         **_score_outputs(report, "after"),
         "source-sha": _report_text(report, "source", "revision"),
-        "clean-revision": _report_text(report, "publish", "revision"),
+        "clean-revision": "" if is_verdict_alone else _report_text(report, "publish", "revision"),
         "pull-request-url": _report_text(report, "publish", "url"),
         "report-json": f"{out}/report.json" if report is not None else "",
         "report-html": f"{out}/report.html" if report is not None else "",

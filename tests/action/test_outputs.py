@@ -73,6 +73,15 @@ def test_folder_is_named_as_later_steps_find_it(folder: str, found: str) -> None
     assert outputs.find_on_machine(folder, {}) == folder
 
 
+def test_the_commit_of_a_verdict_alone_is_no_clean_revision() -> None:
+    """It has the tested weights, and a workflow may deploy what the output names."""
+    published = {"url": "https://hub/org/model/discussions/1", "revision": "a" * 40}
+    for mode, revision in (("pull-request", "a" * 40), ("branch", "a" * 40), ("report", "")):
+        values = outputs.build_outputs({"publish": {"mode": mode, **published}}, 1, "out")
+        assert values["clean-revision"] == revision
+        assert values["pull-request-url"] == published["url"]
+
+
 @settings(max_examples=500)
 @given(text=HOSTILE, exit_code=EXIT_CODES, out=HOSTILE)
 def test_hostile_text_adds_no_output(text: str, exit_code: int, out: str) -> None:
