@@ -95,8 +95,15 @@ def check_destination(destination: Destination, reading: HubAccess, writing: Hub
             destination.source, lambda client: commits.require_pull_request_right(client, destination.source)
         )
     if destination.mode == "branch":
-        writing.request(destination.source, lambda client: client.auth_check(destination.source, write=True))
+        writing.request(destination.source, lambda client: _require_free_branch(client, destination))
     return _check_repository(destination, writing, account, state) if destination.is_separate else state
+
+
+def _require_free_branch(client: "HfApi", destination: Destination) -> None:
+    client.auth_check(destination.source, write=True)
+    head = read_last_head(client, destination)
+    if head is not None:
+        require_unoccupied(client, destination, head)
 
 
 def _may_write(client: "HfApi", repository: str) -> bool:
@@ -135,8 +142,8 @@ def require_unoccupied(client: "HfApi", destination: Destination, head: BranchHe
         raise PublishConflict(
             f"the branch {destination.branch} of {repository} is at {head.revision}, not at {destination.revision}, "
             "the revision that was tested",
-            cause="it moved during the run, or it has another purpose",
-            hint="run again on its new head, or name another branch with --publish-to",
+            cause="it has a repair of another commit, another purpose, or moved during the run",
+            hint="name another branch with --publish-to, or run on its head",
         )
     if _is_occupied(client, destination, head.tree):
         raise PublishConflict(

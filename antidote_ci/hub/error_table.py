@@ -46,9 +46,7 @@ class HubErrorMeaning:
     retried: bool = True
 
 
-_PUBLISHING = PurposeTerms(
-    "HF_WRITE_TOKEN", "write to {it}, or use --publish pull-request", "check --publish-to and the model card"
-)
+_PUBLISHING = PurposeTerms("HF_WRITE_TOKEN", "write to {it}", "check --publish-to and the model card")
 PURPOSE_TERMS: Mapping[Purpose, PurposeTerms] = {
     "reading": PurposeTerms("HF_TOKEN", "read {it}", "check the name, the revision and HF_ENDPOINT"),
     "publishing": _PUBLISHING,

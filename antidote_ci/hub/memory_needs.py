@@ -1,5 +1,6 @@
 """Compare the memory that a model needs with the memory of this machine, before the download."""
 
+import itertools
 import os
 import subprocess
 from importlib.metadata import version
@@ -71,11 +72,11 @@ def merge_memory(base: RemoteRepository) -> int:
 def require_memory(name: str, entries: int) -> None:
     """Raise InfrastructureError if a model with this number of weights is too large for this machine.
 
-    That is its free memory, or with a GPU all memory of its GPUs. If that is unknown, only running the model can tell.
+    That is its free memory, or with a GPU all memory of its GPUs. If that is unknown, nothing is checked.
     """
-    if has_accelerator() and not version("torch").endswith(CPU_BUILD):
-        needed, available, kind = gpu_memory(entries), total_gpu_bytes(), "of GPU memory "
-    else:
+    needed, kind = gpu_memory(entries), "of GPU memory "
+    available = total_gpu_bytes() if has_accelerator() and not version("torch").endswith(CPU_BUILD) else 0
+    if available == 0:  # no GPU that may be used
         needed, available, kind = cpu_memory(entries), memory.available_bytes(), ""
     if available is not None and needed > available:
         present = "present" if kind else "free"
@@ -98,7 +99,10 @@ def total_gpu_bytes() -> int | None:
         output = subprocess.run(GPU_QUERY, capture_output=True, text=True, check=True, timeout=GPU_QUERY_SECONDS).stdout
         sizes = [int(line) << 20 for line in output.split()]
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return sum(sizes) if visible is None else sum(sizes[int(number)] for number in visible.split(","))
+        if visible is None:
+            return sum(sizes)
+        numbers = [int(number) for number in visible.split(",")]
+        return sum(sizes[number] for number in itertools.takewhile(lambda number: number >= 0, numbers))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None  # not installed, no NVIDIA GPU, or devices by another name
 

@@ -169,9 +169,14 @@ def test_model_larger_than_all_gpus_is_refused(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     with pytest.raises(InfrastructureError, match=r"48\.5 GB of GPU memory needed, 25\.8 GB present"):
         require_memory("org/24B", 24 * GIGABYTE)
-    monkeypatch.setattr(memory_needs, "CPU_BUILD", "+cpu")
-    with pytest.raises(InfrastructureError, match=r"96\.5 GB needed, 8\.2 GB free"):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,-1,1")
+    with pytest.raises(InfrastructureError, match=r"48\.5 GB of GPU memory needed, 25\.8 GB present"):
         require_memory("org/24B", 24 * GIGABYTE)
+    for hidden_by, value in (("CPU_BUILD", "1"), ("CUDA_VISIBLE_DEVICES", "-1")):
+        monkeypatch.setattr(memory_needs, "CPU_BUILD", "+cpu" if hidden_by == "CPU_BUILD" else "+gpu")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        with pytest.raises(InfrastructureError, match=r"96\.5 GB needed, 8\.2 GB free"):
+            require_memory("org/24B", 24 * GIGABYTE)
 
 
 @pytest.mark.parametrize("query", ["false", "no-such-program", "echo [N/A]"])

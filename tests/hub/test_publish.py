@@ -326,6 +326,18 @@ def test_commits_of_others_are_not_overwritten(
     assert client(hub).model_info(repository, revision=ref).sha == head
 
 
+def test_a_branch_with_a_repair_of_another_commit_is_found_before_the_work(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair
+) -> None:
+    folder = model()
+    first = hub.add(SOURCE, folder)
+    repair(folder).publish(to("branch", first))
+    check_destination(to("branch", first), ACCESS, ACCESS)
+    second = hub.add(SOURCE, model("moved", seed=3))
+    with pytest.raises(PublishConflict, match="not at " + second):
+        check_destination(replace(to("branch", first), revision=second), ACCESS, ACCESS)
+
+
 def test_publishing_to_the_main_branch(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
     folder = model()
     revision = hub.add(SOURCE, folder)
