@@ -80,7 +80,14 @@ def run_as_job(command: Command, config: RunConfig, console: Console) -> Report:
         console.print(line)
     if command == "run" and config.policy.publish.mode in ("none", "report"):
         console.print(f"publish    {config.policy.publish.mode}: {job_estimate.WEIGHTS_LOST}")
-    output.clear_output(config.out)
+    with output.lock_output(config.out):
+        output.clear_output(config.out)
+        job, result = _follow_job(plan, console)
+        return job_results.restore_output(job, result, plan.config)
+
+
+def _follow_job(plan: Submission, console: Console) -> tuple[Job, JobResult | None]:
+    """Start the Job, or find the running one for the same work, and wait for its result. A signal cancels it."""
     job = _find_running(plan)
     token = job.environment[TOKEN_VARIABLE] if job else secrets.token_hex(32)
     try:
@@ -112,7 +119,7 @@ def run_as_job(command: Command, config: RunConfig, console: Console) -> Report:
         else:
             raise
         raise type(error)(error.what, cause=error.cause, hint=hint) from None
-    return job_results.restore_output(job, result, plan.config)
+    return job, result
 
 
 def _plan_submission(command: Command, config: RunConfig) -> Submission:

@@ -16,6 +16,7 @@ from antidote_ci import records
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
 from antidote_ci.jobs import job_estimate, job_results, submit
 from antidote_ci.jobs.transfer import TOKEN_VARIABLE
+from antidote_ci.pipeline.output import LOCK_FILE, lock_output
 from antidote_ci.policy import RunConfig, override_section
 from antidote_ci.records import Report, ReportedSource
 from antidote_ci.report.console import Console
@@ -83,7 +84,7 @@ def failed(config: RunConfig) -> AntidoteError:
         submit.run_as_job("evaluate", config, Console())
     assert raised.value.cause
     assert raised.value.hint
-    assert not list(config.out.glob("*")), "a Job without a verdict leaves no report"
+    assert {path.name for path in config.out.glob("*")} <= {LOCK_FILE}, "a Job without a verdict leaves no report"
     return raised.value
 
 
@@ -97,7 +98,7 @@ def test_report_of_the_job_is_written(
     reporting(expected, 1)
     report = submit.run_as_job("evaluate", config, Console())
     assert report == expected == records.from_json(Report, (config.out / "report.json").read_bytes())
-    names = {"report.json", "report.html", "summary.md", "README.md", "badge.json"}
+    names = {"report.json", "report.html", "summary.md", "README.md", "badge.json", LOCK_FILE}
     assert {path.name for path in config.out.iterdir()} == names
     assert (config.out / "README.md").read_text() == "# card\n"
     job, output = job_of(hub), capsys.readouterr().err
@@ -108,6 +109,12 @@ def test_report_of_the_job_is_written(
     assert "$0.80: the Job times out after 2 h" in output
     assert [f"  | line {number}" in output for number in range(20)] == [True] * 20
     assert job.spec.environment[TOKEN_VARIABLE] not in output
+
+
+def test_the_output_folder_serves_one_run_at_a_time(hub: LoopbackHub, config: RunConfig) -> None:
+    with lock_output(config.out), pytest.raises(ConfigurationError, match="used by a run that has not ended"):
+        submit.run_as_job("evaluate", config, Console())
+    assert not hub.store.jobs.list_jobs("ada"), "nothing was paid for"
 
 
 def test_policy_sets_image_flavor_timeout_and_namespace(
