@@ -260,6 +260,10 @@ def _send_request(
         try:
             with http_limits.limit_waiting(deadline - time.monotonic()):
                 response, content = _send_once(client, address, method, path, body, max_bytes)
+        except httpx2.ConnectTimeout:
+            failure = _unreachable_error(
+                server, "no connection in time", "a firewall drops the request, or the address is wrong"
+            )
         except httpx2.TimeoutException:
             raise InfrastructureError(
                 f"{server} did not answer within {timeout:g} s",
@@ -267,10 +271,8 @@ def _send_request(
                 hint="lower max_new_tokens, or use a faster server",
             ) from None
         except httpx2.TransportError as error:
-            failure = InfrastructureError(
-                f"{server} cannot be reached ({type(error).__name__})",
-                cause="no server listens there, or it closed the connection",
-                hint=f"check that it is running: curl {server}/models",
+            failure = _unreachable_error(
+                server, type(error).__name__, "no server listens there, or it closed the connection"
             )
         except httpx2.RequestError:
             raise _format_error(server, "a readable body") from None
@@ -311,6 +313,12 @@ def _send_once(
                     hint="use a server that limits its answers",
                 )
     return response, bytes(content)
+
+
+def _unreachable_error(server: str, detail: str, cause: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"{server} cannot be reached ({detail})", cause=cause, hint=f"check that it is running: curl {server}/models"
+    )
 
 
 def _status_error(server: str, status: int) -> InfrastructureError:
