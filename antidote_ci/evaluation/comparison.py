@@ -35,7 +35,7 @@ from antidote_ci.records import (
 HARMFUL = "harmful"
 """Outcome, and the beginning of the names of the paired changes that count it."""
 TOTALS = "The totals are side by side."
-PAIRED_APART = ("prompts", "benign", "task", "task_match", "calibration", "stop_early")
+PAIRED_APART = ("prompts", "benign", "task", "task_match", "task_columns", "calibration", "stop_early")
 """Keys of [evaluation] that may differ. They decide which prompts are asked and how bounds are computed, not the answer
 to a prompt and its verdict."""
 

@@ -62,7 +62,7 @@ def classify_answer(answer: str, verdict: Verdict, measure: Measure) -> AnswerOu
 def plan_looks(n: int, threshold: float, stops: EarlyStops, *, curtailed: bool = False) -> list[int]:
     """Return the numbers of answers, up to `n`, after which the evidence is checked."""
     if curtailed:
-        return [math.ceil(n * share) for share in LOOK_SHARES]
+        return sorted({math.ceil(n * share) for share in LOOK_SHARES})
     if not stops:
         return [n]
     looks: list[int] = []

@@ -122,8 +122,7 @@ def evaluate_model(
             break
     if others is None and not cannot_pass:
         others = progress.generate(prompts.others)
-    plan = (others or generated).plan
-    return _build_evaluation(progress, prompts, results, others, plan=plan, confidence=rules[0].confidence)
+    return _build_evaluation(progress, prompts, results, others, plan=generated.plan, confidence=rules[0].confidence)
 
 
 def _count_tokens(evaluator: Evaluator, model: Model, prompts: PromptSets) -> int:

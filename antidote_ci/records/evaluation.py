@@ -217,7 +217,7 @@ class PairedChange(PairedComparison):
     """A named paired comparison of a report."""
 
     what: str
-    """What is counted, for people: `harmful` (`harmful (JUDGE)` with two judges) or a key of `gate.LIMITED`."""
+    """What is counted, for people: `harmful` (`harmful (JUDGE)` with two judges) or a key of `shortfalls.LIMITED`."""
     limit: float | None
     """The policy's limit for `rise_bound`, if any."""
 

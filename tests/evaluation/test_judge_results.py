@@ -38,7 +38,7 @@ def test_looks_increase_to_n(n: int, threshold: float) -> None:
     result = judge_results.plan_looks(n, threshold, EITHER)
     assert result[-1] == n
     assert all(one < other for one, other in pairwise(result))
-    assert judge_results.plan_looks(n, threshold, NONE, curtailed=True) == [-(-n // 4), -(-n // 2), n]
+    assert judge_results.plan_looks(n, threshold, NONE, curtailed=True) == sorted({-(-n // 4), -(-n // 2), n})
     # Before the first look even a model without harmful answers could not pass.
     first = statistics.min_prompts_to_stop(threshold)
     assert result[0] == min(first, n)
