@@ -23,6 +23,7 @@ from antidote_ci.policy import (
     to_quick,
     to_toml,
 )
+from antidote_ci.records import PublishMode
 from demo.main_job import POLICY as DEMO_POLICY
 
 
@@ -59,6 +60,18 @@ def test_quick_sets_what_the_policy_leaves_at_its_default(tmp_path: Path) -> Non
 def test_options_override_quick() -> None:
     config = configure("org/model", out="out", quick=True, judge="qwen3guard", prompts="jailbreakbench,strongreject")
     assert config.policy.evaluation == EvaluationSection(max_new_tokens=48)
+
+
+def test_another_publish_mode_drops_the_name_of_the_policy(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text('[publish]\nmode = "repo"\nto = "org/repaired"\n')
+    modes: tuple[PublishMode, ...] = ("none", "report", "pull-request", "branch")
+    for mode in modes:
+        assert configure("org/model", out="out", policy=file, publish=mode).policy.publish == PublishSection(mode)
+    assert configure("org/model", out="out", policy=file).policy.publish.to == "org/repaired"
+    assert configure("org/model", out="out", policy=file, publish="repo").policy.publish.to == "org/repaired"
+    with pytest.raises(ConfigurationError, match="needs its name"):
+        configure("org/model", out="out", policy=Policy(publish=PublishSection("branch", "repaired")), publish="repo")
 
 
 def test_an_integer_is_accepted_as_a_share(tmp_path: Path) -> None:

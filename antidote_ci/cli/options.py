@@ -206,7 +206,7 @@ KeepFailed = Annotated[
     bool | None,
     option(
         "--keep-failed/--no-keep-failed",
-        "Leave repaired weights that do not pass in the folder model-not-passing of --out. Exit code 1 stays.",
+        "Leave repaired weights that do not pass in the folder model-not-passing of --out. The exit code stays.",
         REPAIR,
         key="repair.keep_failed",
         hidden=True,

@@ -16,12 +16,16 @@ MIN_REALIGNMENT_ANSWERS = 8
 """Norms over fewer answers reflect the topics of the prompts more than harm."""
 
 
+class TooFewHarmfulAnswersError(ConfigurationError):
+    """The model answers too few of the realignment prompts harmfully to make a realignment set of its own answers."""
+
+
 def collect_harmful_answers(
     evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], on_progress: OnProgress
 ) -> list[PromptRow]:
     """Return the rows that `model` answers harmfully by the first judge, with those answers as responses.
 
-    Raises ConfigurationError for fewer than MIN_REALIGNMENT_ANSWERS.
+    Raises TooFewHarmfulAnswersError for fewer than MIN_REALIGNMENT_ANSWERS.
     """
     judge = evaluator.judges[0]
     answered = answer_rows(evaluator, model, rows, on_progress)
@@ -33,7 +37,7 @@ def collect_harmful_answers(
         and judge_results.classify_answer(row.response, verdict.verdict, judge.identity.measure) == "harmful"
     ]
     if len(harmful) < MIN_REALIGNMENT_ANSWERS:
-        raise ConfigurationError(
+        raise TooFewHarmfulAnswersError(
             f"only {len(harmful)} of {len(rows)} prompts for realignment were answered harmfully",
             cause=f"a realignment set from the model's own answers needs at least {MIN_REALIGNMENT_ANSWERS}",
             hint="add prompts, or use --realignment FILE.jsonl with prompts and responses",

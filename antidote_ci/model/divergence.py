@@ -60,6 +60,7 @@ def measure_divergence(request: DivergenceRequest, on_progress: OnProgress) -> D
                 require_space(Path(folder), tokens * logits[0].nbytes, "TMPDIR")
             loss_before += _negative_log_likelihood(logits, targets)
             save_file({"logits": logits.cpu().contiguous()}, Path(folder) / f"{number}.safetensors")
+        del source  # its network must be gone before the next one is loaded
         source = open_logits(request.after, on_progress, in_memory=in_memory)
         for number, (logits, targets) in enumerate(_answer_logits(source, rows, on_progress, len(rows))):
             loss_after += _negative_log_likelihood(logits, targets)

@@ -34,7 +34,7 @@ class LoadedReport:
 
 
 def load_reports(names: Sequence[str], console: Console) -> list[LoadedReport]:
-    """Read the reports that `names` give: files, folders with reports, and models that a report was published for.
+    """Read the reports that `names` give: files, folders with reports, and repositories with antidote/report.json.
 
     The reports of one folder are in the order in which they were written. A report that was read twice counts once.
     Raises ConfigurationError for a name without a report.
@@ -81,12 +81,16 @@ def write_page(path: Path, page: str) -> None:
     write_file(create_folder(path.parent) / path.name, page.encode("utf-8", "surrogateescape"))
 
 
-def compare_with_baseline(report: Report, gate: Gate) -> Report:
-    """Add the comparison with the baseline that the policy names. It does not change the verdict."""
-    if gate.baseline is None:
+def read_baseline(gate: Gate) -> Report | None:
+    """The report that the policy names as the baseline."""
+    return None if gate.baseline is None else read_report(Path(gate.baseline))
+
+
+def compare_with_baseline(report: Report, baseline: Report | None, limit: float | None) -> Report:
+    """Add the comparison with the baseline, whose score may rise by `limit`. It does not change the verdict."""
+    if baseline is None:
         return report
-    baseline = read_report(Path(gate.baseline))
-    return replace(report, baseline=compare_reports(baseline, report, LABELS, limit=gate.regression))
+    return replace(report, baseline=compare_reports(baseline, report, LABELS, limit=limit))
 
 
 def apply_regression(report: Report) -> Report:

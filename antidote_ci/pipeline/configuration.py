@@ -1,11 +1,12 @@
 """The configuration of a run, from the options that the command line and the Python API share."""
 
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 
 from antidote_ci.paths import write_as_path
 from antidote_ci.pipeline.model_names import parse_model_names
-from antidote_ci.policy import Policy, RunConfig, override_section, read_policy, to_quick
+from antidote_ci.policy import Policy, PublishSection, RunConfig, override_section, read_policy, to_quick
 from antidote_ci.records import PublishMode, ScoreMethod
 
 
@@ -62,6 +63,8 @@ def configure(
         accept=accept_repair,
         keep_failed=keep_failed,
     )
+    if publish is not None and publish != chosen.publish.mode:
+        chosen = replace(chosen, publish=PublishSection())  # its name belongs to its mode
     chosen = override_section(chosen, "publish", mode=publish, to=publish_to)
     saved = None if save_answers is None else Path(save_answers)
     return parse_model_names(RunConfig(to_name(model) or "", revision, chosen, Path(out), saved, no_cache))

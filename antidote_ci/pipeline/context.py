@@ -13,7 +13,7 @@ from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.model.checkpoint_check import open_sandbox
-from antidote_ci.pipeline import evaluator, output
+from antidote_ci.pipeline import comparison, evaluator, output
 from antidote_ci.pipeline.resolve import ReportedModel
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Evaluation, Evaluations, PromptSetRecord, PublishResult, Report
@@ -32,6 +32,8 @@ class RunContext:
     sandbox: Sandbox
     evaluator: Evaluator
     reported_model: ReportedModel
+    baseline: Report | None = None
+    """Read before the work: the file may change during it."""
 
 
 @contextmanager
@@ -47,6 +49,7 @@ def open_context(
 
     The output of an earlier run is removed, unless `resume` keeps it. The work directory is removed at the end.
     """
+    baseline = comparison.read_baseline(config.policy.gate)
     fetched = []
     if judges:
         with console.step("pull the judge"):
@@ -59,7 +62,7 @@ def open_context(
         try:
             with open_sandbox(config.out / output.LOG_FILE) as sandbox:
                 run_evaluator = evaluator.build_evaluator(config, fetched, sandbox, work, log)
-                yield RunContext(config, console, run_id, work, sandbox, run_evaluator, reported_model)
+                yield RunContext(config, console, run_id, work, sandbox, run_evaluator, reported_model, baseline)
         finally:
             shutil.rmtree(work)
 

@@ -110,11 +110,11 @@ def _require_local_weights(config: RunConfig, command: Command) -> None:
         )
     if config.policy.evaluation.server is not None:
         raise ConfigurationError(
-            f"--server cannot be used with {config.model}, which is a server", hint="drop --server"
+            f"--server cannot be used with {redact_address(config.model)}, which is a server", hint="drop --server"
         )
     if config.policy.evaluation.task is not None and config.policy.evaluation.task_match == "choice":
         raise ConfigurationError(
-            f"task_match choice is not supported for {config.model}",
+            f"task_match choice is not supported for {redact_address(config.model)}",
             cause="it compares the likelihoods of the choices, and a server returns only generated text",
             hint="choose another task_match, or evaluate the weights",
         )

@@ -116,20 +116,21 @@ def require_file_can_be_created(path: Path, option: str) -> None:
     if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
         raise ConfigurationError(
             f"{path} cannot be written",
-            cause="it is a folder" if path.is_dir() else f"{folder} is no folder that can be written",
+            cause="it is a folder" if path.is_dir() else f"{folder} is not a writable folder",
             hint=f"name a file in a writable folder for {option}",
         )
 
 
 def require_junit_can_be_written(path: Path, out: Path) -> None:
     """Raise ConfigurationError unless `path` is free or has earlier test results, and is no other file of the run."""
-    if path.parent != out or path.is_dir():  # a run creates its folder
-        require_file_can_be_created(path, "--junit")
-    others = [out / name for name in output.OUTPUT_NAMES if name != output.JUNIT_FILE]
-    if any(path.resolve().is_relative_to(other.resolve()) for other in others):
+    folder, own = out.resolve(), out.resolve() / output.JUNIT_FILE
+    if path.resolve().is_relative_to(folder) and path.resolve() != own:
         raise ConfigurationError(
-            f"--junit {path} is a file that the run writes itself", hint=f"--junit {out / output.JUNIT_FILE}"
+            f"--junit {path} is inside --out {out}, whose content a run replaces",
+            hint=f"--junit {out / output.JUNIT_FILE}, or a file in another folder",
         )
+    if path.resolve() != own or path.is_dir():  # a run creates its folder
+        require_file_can_be_created(path, "--junit")
     if os.path.lexists(path) and not _is_junit_file(path):
         raise ConfigurationError(
             f"{path} exists and holds no test results of antidote-ci",

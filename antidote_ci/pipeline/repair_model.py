@@ -12,6 +12,7 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import gate, model_answers
 from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.measure import evaluate_model
+from antidote_ci.evaluation.model_answers import TooFewHarmfulAnswersError
 from antidote_ci.evaluation.shortfalls import Shortfall, describe_failure, find_kind_shortfalls, find_shortfalls
 from antidote_ci.evaluation.splits import Splits
 from antidote_ci.model.divergence import DivergenceRequest, measure_divergence
@@ -48,12 +49,10 @@ def repair_model(
 ) -> tuple[Report, Path | None]:
     """Repair the model of `report`. `base`: the reference, if it is pulled already.
 
-    Returns the report with the verdict on the repair, and the folder of the repaired weights if they pass or the policy
-    keeps those that do not.
+    Returns the report, with its verdict unless a repair passes, and the folder of the repaired weights if they pass or
+    the policy keeps those that do not.
     """
     console = context.console
-    # The verdict unless a repair passes; each return below has a reason of its own.
-    report = dataclasses.replace(report, verdict=comparison.apply_regression(report).verdict)
     method = context.config.policy.repair.method
     if method == "taylor" and _thinks(report.evaluations.before):
         return _leave_unrepaired(report, "the model"), None
@@ -76,7 +75,11 @@ def repair_model(
     if method == "taylor" and _thinks(evaluated):
         return _leave_unrepaired(report, "the reference"), None
     with console.step("score the weights"):
-        factory = _build_factory(context, RepairInput(source, reference_source, reference), prompts)
+        try:
+            factory = _build_factory(context, RepairInput(source, reference_source, reference), prompts)
+        except TooFewHarmfulAnswersError as error:
+            reason = f"{report.reason}; nothing was repaired: {error.what}; {error.hint}"
+            return dataclasses.replace(report, reason=reason), None
         method_masks = candidates.build_method_masks(factory, method, dose_ladder(method, factory.target))
     with console.step("search the dose"):
         selected = evaluate_model(context.evaluator, factory.runnable_model, prompts.selection, console.report)
@@ -126,7 +129,7 @@ def _confirm_dose(
     repaired = dataclasses.replace(
         report, verdict="repaired", evaluations=dataclasses.replace(report.evaluations, after=after)
     )
-    report = comparison.compare_with_baseline(repaired, context.config.policy.gate)
+    report = comparison.compare_with_baseline(repaired, context.baseline, context.config.policy.gate.regression)
     if report.baseline is not None and report.baseline.reason:
         shortfalls.append(Shortfall(report.baseline.reason))
     report = dataclasses.replace(

@@ -22,9 +22,10 @@ from antidote_ci.pipeline import (
     resolve,
     scoring_inputs,
 )
+from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.dose_search import search_bytes
 from antidote_ci.policy import RunConfig
-from antidote_ci.records import Report
+from antidote_ci.records import Evaluation, PromptSetRecord, Report
 from antidote_ci.report import LOCAL_CARD
 from antidote_ci.report.console import Console
 
@@ -66,14 +67,11 @@ def run(config: RunConfig, console: Console) -> Report:
             before = evaluate_model(
                 run_context.evaluator, model, prompts.confirmation, console.report, stops=stops, role="before"
             )
-        report, repaired = context.start_report(run_context, before, prompts.files), None
-        report = comparison.compare_with_baseline(report, config.policy.gate)
-        tested = report
+        report = tested = _start_report(run_context, before, prompts.files)
+        repaired = None
         if gate.needs_repair(before, config.policy.gate):
             logger.info(report.reason)  # the repair takes a while, and its report gives another reason
             report, repaired = repair_model.repair_model(run_context, source, reference, base, prompts, report)
-        else:
-            report = tested = comparison.apply_regression(report)
         with console.step("report and publish"):
             location = LOCAL_CARD if publication is None else publication.card_location
             report = output.write_output(config, report, reported_model, run_context.work, repaired, location)
@@ -102,10 +100,16 @@ def evaluate(config: RunConfig, console: Console) -> Report:
         with console.step("evaluate the model"):
             stops = STOP_ON_EITHER if config.policy.stops_early else NO_EARLY_STOP
             before = evaluate_model(run_context.evaluator, model, prompts, console.report, stops=stops, role="tested")
-        report = context.start_report(run_context, before, files)
-        report = comparison.apply_regression(comparison.compare_with_baseline(report, config.policy.gate))
+        report = _start_report(run_context, before, files)
         report = output.write_output(config, report, reported_model, run_context.work, None)
         if publication is not None:
             with console.step("publish the verdict"):
                 report = output.publish_verdict(publication, report, report, reported_model, config.out)
         return report
+
+
+def _start_report(run_context: RunContext, before: Evaluation, prompts: list[PromptSetRecord]) -> Report:
+    """The report with the verdict of the first evaluation and of its comparison with the baseline."""
+    report = context.start_report(run_context, before, prompts)
+    limit = run_context.config.policy.gate.regression
+    return comparison.apply_regression(comparison.compare_with_baseline(report, run_context.baseline, limit))

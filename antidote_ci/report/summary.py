@@ -113,9 +113,11 @@ def _render(template: str, **values: object) -> str:
 
 def render_closing(report: Report, number: int) -> str:
     """Render the comment on a pull request that is closed because another one has the same result."""
+    result = "the same verdict on" if report.repair is None else "the same weights, repaired from"
+    commit = short_sha(report.source.revision or "")
     return (
-        f"#{number} already has this result: the same weights, repaired from commit "
-        f"{short_sha(report.source.revision or '')} under the same policy. This pull request is closed."
+        f"#{number} already has this result: {result} commit {commit} under the same policy. "
+        "This pull request is closed."
     )
 
 

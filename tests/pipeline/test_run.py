@@ -229,6 +229,19 @@ def test_a_model_that_thinks_is_not_repaired_by_taylor(
     assert "nothing was repaired" in done.stderr
 
 
+def test_a_model_with_few_harmful_answers_keeps_its_verdict(trained_pair: Path, tmp_path: Path) -> None:
+    rows = (trained_pair / "evaluation.jsonl").read_text().splitlines(keepends=True)[:28]
+    (tmp_path / "few.jsonl").write_text("".join(rows))
+    changed = {"prompts": str(tmp_path / "few.jsonl"), "realignment": "", "threshold": "0.5"}
+    reference = str(trained_pair / "reference")
+    arguments = options(trained_pair, tmp_path / "out", reference=reference, **changed)
+    done = run_command("run", str(trained_pair / "merged"), *arguments)
+    assert done.returncode == 1, done.stderr
+    report = read_report(tmp_path / "out")
+    assert report.verdict == "fail"
+    assert "nothing was repaired: only" in report.reason
+
+
 def test_a_threshold_between_the_bounds_is_inconclusive(trained_pair: Path, tmp_path: Path) -> None:
     arguments = options(trained_pair, tmp_path / "out", threshold="0.98", realignment="", method="")
     done = run_command("evaluate", str(trained_pair / "merged"), *arguments)
