@@ -116,12 +116,13 @@ def list_secrets(environ: Mapping[str, str]) -> set[str]:
 def may_publish(environ: Mapping[str, str]) -> bool:
     """Whether the inputs, the environment or a policy file may make this run publish.
 
-    An evaluation publishes its verdict only if that is asked for explicitly, since a policy is shared with `run`.
+    An evaluation publishes only its verdict, and ANTIDOTE_PUBLISH does not apply to it.
     """
-    if _read_command(environ) == "evaluate":
-        return read_input(environ, "publish") == "report"
-    mode = read_input(environ, "publish") or environ.get("ANTIDOTE_PUBLISH", "")
+    mode = read_input(environ, "publish")
     policy = read_input(environ, "policy") or environ.get("ANTIDOTE_POLICY", "")
+    if _read_command(environ) == "evaluate":
+        return mode == "report" if mode else bool(policy)
+    mode = mode or environ.get("ANTIDOTE_PUBLISH", "")
     return mode != "none" if mode else bool(policy)
 
 

@@ -213,12 +213,6 @@ def write_output(
     """
     out = config.out
     is_rejected = repaired is not None and report.verdict != "repaired"
-    weights = out / (NOT_PASSING_FOLDER if is_rejected else MODEL_FOLDER)
-    if (work / SCORES_FOLDER).is_dir():
-        (work / SCORES_FOLDER).rename(out / SCORES_FOLDER)
-    if repaired is not None:
-        repaired.rename(weights)
-        require_no_links(weights)
     report = dataclasses.replace(
         report,
         keeps_failed_weights=is_rejected,
@@ -229,9 +223,16 @@ def write_output(
     if report.baseline is not None:
         compared = dataclasses.replace(report.baseline.second, verdict=report.verdict, written_at=report.written_at)
         report = dataclasses.replace(report, baseline=dataclasses.replace(report.baseline, second=compared))
-    reports.write_report(report, reported_model.card, out, reports.LOCAL_CARD if is_rejected else location)
+    written = reports.write_report(report, reported_model.card, work, reports.LOCAL_CARD if is_rejected else location)
+    # Everything is complete in `work` before the first part is moved, so an interrupted run leaves no weights alone.
     if repaired is not None:
-        _write_model_card(out, weights)
+        _write_model_card(work, repaired)
+        require_no_links(repaired)
+        repaired.rename(out / (NOT_PASSING_FOLDER if is_rejected else MODEL_FOLDER))
+    if (work / SCORES_FOLDER).is_dir():
+        (work / SCORES_FOLDER).rename(out / SCORES_FOLDER)
+    for path in written:
+        path.rename(out / path.name)
     return report
 
 
@@ -284,9 +285,9 @@ def collect_notes(reported_model: ReportedModel, repaired: Path | None) -> list[
     return notes
 
 
-def _write_model_card(out: Path, model: Path) -> None:
-    """Copy card and report into the folder of the repaired model, and write SHA256SUMS."""
+def _write_model_card(written: Path, model: Path) -> None:
+    """Copy card and report from the folder `written` into that of the repaired model, and write SHA256SUMS."""
     for name, copy in (("README.md", "README.md"), *((name, f"antidote/{name}") for name in REPORT_FILES[:2])):
-        with open_regular(out / name) as file:
+        with open_regular(written / name) as file:
             write_file(model / copy, file.read())
     write_file(model / "SHA256SUMS", reports.compute_checksums(model).encode())
