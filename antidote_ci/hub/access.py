@@ -57,16 +57,21 @@ class HubAccess:
         """
         return self.resource is not None or (self.token or "").startswith(EXCHANGED_PREFIX)
 
-    def request(self, identifier: str, call: Callable[["HfApi"], Answer]) -> Answer:
+    def request(
+        self,
+        identifier: str,
+        call: Callable[["HfApi"], Answer],
+        count_finished: Callable[[], int] = lambda: 0,
+    ) -> Answer:
         """Return `call(client)`, and retry it after transient errors.
 
-        `call` may run several times, so it must check the state before it changes anything. Raises AntidoteError
-        about `identifier` instead of the client's exceptions.
+        `call` may run several times, so it must check the state before it changes anything. `count_finished`: see
+        `RetryPolicy.call`. Raises AntidoteError about `identifier` instead of the client's exceptions.
         """
         resource = self.resource
         if resource is None:
-            return self._retry(identifier, lambda: call(create_api(self.token)))
-        return self._retry(identifier, lambda: self._call_with_exchanged(resource, call))
+            return self._retry(identifier, lambda: call(create_api(self.token)), count_finished)
+        return self._retry(identifier, lambda: self._call_with_exchanged(resource, call), count_finished)
 
     def exchange_token(self, resource: str) -> str:
         """The current token of the workflow's own identity for `resource`. The client caches it.
@@ -99,7 +104,9 @@ class HubAccess:
         purpose: Purpose = "exchanging again" if os.environ.get("HF_OIDC_ID_TOKEN") else "exchanging"
         return HubAccess(None, self.retry_policy, purpose).exchange_token(resource)
 
-    def _retry(self, identifier: str, attempt: Callable[[], Answer]) -> Answer:
+    def _retry(
+        self, identifier: str, attempt: Callable[[], Answer], count_finished: Callable[[], int] = lambda: 0
+    ) -> Answer:
         def describe(error: Exception) -> str:
             ours = isinstance(error, AntidoteError)
             return str(error if ours else to_antidote_error(error, identifier, self.token, self.purpose))
@@ -109,7 +116,7 @@ class HubAccess:
             return attempt()
 
         with translate_errors(identifier, self.token, self.purpose):
-            return self.retry_policy.call(attempt_counted, retry_delay, describe, has_answered)
+            return self.retry_policy.call(attempt_counted, retry_delay, describe, has_answered, count_finished)
 
 
 def read_access(environ: Mapping[str, str]) -> HubAccess:

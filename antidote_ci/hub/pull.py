@@ -93,9 +93,10 @@ def count_missing_bytes(remote: RemoteRepository) -> int:
 def download_snapshot(remote: RemoteRepository, access: HubAccess, progress: OnProgress) -> Path:
     """Download the files that are missing in the client's cache, check all files, and return the snapshot folder.
 
-    A file without the right hash is removed and downloaded again while the retry budget of `access` lasts. The folder
-    may contain other files that other programs downloaded at this commit. `progress` is called from several threads,
-    one at a time. Raises InfrastructureError when the disk is too small or a download fails.
+    A file without the right hash is removed and downloaded again while the retry budget of `access` lasts, which starts
+    again with each checked file: the download of a large model may take hours. The folder may contain other files that
+    other programs downloaded at this commit. `progress` is called from several threads, one at a time. Raises
+    InfrastructureError when the disk is too small or a download fails.
     """
     require_space(client_cache_folder(), count_missing_bytes(remote), "HF_HOME")
     counter, checked = _DownloadProgress(count_remote_bytes(remote), progress), set[str]()
@@ -115,7 +116,7 @@ def download_snapshot(remote: RemoteRepository, access: HubAccess, progress: OnP
         return folder
 
     try:
-        return access.request(remote.id, fetch_missing)
+        return access.request(remote.id, fetch_missing, count_finished=lambda: len(checked))
     finally:
         counter.stop()
 

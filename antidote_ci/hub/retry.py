@@ -45,15 +45,17 @@ class RetryPolicy:
         retry_delay: Callable[[Exception], float | None],
         describe: Callable[[Exception], str] = lambda error: type(error).__name__,
         has_answered: Callable[[], bool] = lambda: True,
+        count_finished: Callable[[], int] = lambda: 0,
     ) -> Answer:
         """Return `attempt()`, and repeat it after transient exceptions while the budget lasts.
 
         `retry_delay` returns the minimum number of seconds before the next attempt, or None for an exception that is
         not transient. `describe` summarises an exception for the log. `has_answered`: whether the server has answered
-        this process. The budget starts with the first failure. Raises the last exception, with a note about the number
-        of attempts, when the budget does not allow another.
+        this process. `count_finished`: the parts of the work that no attempt repeats. The budget starts with the first
+        failure, and again with the first after a part was finished. Raises the last exception, with a note about the
+        number of attempts, when the budget does not allow another.
         """
-        first_failure, failures = None, 0
+        first_failure, failures, finished = None, 0, count_finished()
         while True:
             try:
                 return attempt()
@@ -61,6 +63,8 @@ class RetryPolicy:
                 delay = retry_delay(error)
                 if delay is None:
                     raise
+                if (count := count_finished()) > finished:
+                    first_failure, failures, finished = None, 0, count
                 failures += 1
                 now = self.clock()
                 first_failure = now if first_failure is None else first_failure

@@ -54,6 +54,15 @@ def test_success_after_failures(times: int, draws: list[float]) -> None:
     assert len(clock.slept) == times
 
 
+def test_the_budget_starts_again_after_each_finished_part() -> None:
+    clock = Clock()
+    attempt, begun = failing(8, clock, lasting=50.0)
+    assert patient(clock, 60.0).call(attempt, wait(0.0), count_finished=lambda: len(begun) // 2) == "answer"
+    attempt, begun = failing(8, clock, lasting=50.0)
+    with pytest.raises(Passing, match="failure 3"):
+        patient(clock, 60.0).call(attempt, wait(0.0), count_finished=lambda: 1)
+
+
 @given(draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=20, max_size=20))
 def test_jitter_is_full_and_bounded(draws: list[float]) -> None:
     clock = Clock()
