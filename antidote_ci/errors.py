@@ -26,6 +26,10 @@ class AntidoteError(Exception):
         self.hint = hint
         self.passing = passing
 
+    def describe(self) -> str:
+        """What, cause and hint on one line, for a place that has no other."""
+        return "; ".join(part for part in (self.what, self.cause, self.hint) if part)
+
 
 class ConfigurationError(AntidoteError):
     """The request is invalid: usage, policy, or a checkpoint of an unsupported kind."""
@@ -63,8 +67,13 @@ def add_hint(text: str) -> Iterator[None]:
     try:
         yield
     except AntidoteError as error:
-        hint = f"{error.hint}; {text}" if error.hint else text
-        raise type(error)(error.what, cause=error.cause, hint=hint, passing=error.passing) from None
+        raise extend_hint(error, text) from None
+
+
+def extend_hint(error: AntidoteError, text: str) -> AntidoteError:
+    """The same error with a further next step."""
+    hint = f"{error.hint}; {text}" if error.hint else text
+    return type(error)(error.what, cause=error.cause, hint=hint, passing=error.passing)
 
 
 ERROR_EXIT_CODES = tuple(sorted({error_class.exit_code for error_class in AntidoteError.__subclasses__()}))

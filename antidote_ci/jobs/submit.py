@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from antidote_ci.errors import AntidoteError, Terminated
+from antidote_ci.errors import AntidoteError, Terminated, extend_hint
 from antidote_ci.hub import access, jobs_api, pull
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.jobs_api import Job, JobRequest
@@ -118,7 +118,7 @@ def _follow_job(plan: Submission, console: Console) -> tuple[Job, JobResult | No
             )
         else:
             raise
-        raise type(error)(error.what, cause=error.cause, hint=hint) from None
+        raise extend_hint(error, hint) from None
     return job, result
 
 
@@ -187,4 +187,6 @@ def _cancel_job(plan: Submission, job: Job | None, token: str) -> None:
                 logger.info("%s is cancelled", candidate.id)
     except AntidoteError as error:
         place = f"end it at {job.url}" if job else "check your Jobs on the Hub"
-        logger.error("the Job could not be cancelled, and may still run and cost money (%s): %s", error.what, place)
+        logger.error(
+            "the Job could not be cancelled, and may still run and cost money (%s): %s", error.describe(), place
+        )

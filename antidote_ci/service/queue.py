@@ -94,7 +94,7 @@ class RunQueue:
                 self._wait(0)
                 submitted += self._store.submit(request) == "accepted"
         except AntidoteError as error:
-            logger.warning("the heads of the models cannot be read: %s", error.what)
+            logger.warning("the heads of the models cannot be read: %s", error.describe())
             passing = isinstance(error, InfrastructureError)
             return self._settings.retry_pauses[-1] if passing else SECONDS_BETWEEN_HEADS
         except Exception as error:  # noqa: BLE001 - without this thread, a lost delivery would never be noticed
@@ -119,7 +119,7 @@ class RunQueue:
         try:
             result = self._run(request)
         except AntidoteError as error:
-            result = RunOutcome("error", error.what)
+            result = RunOutcome("error", error.describe())
         except Exception as error:  # noqa: BLE001 - a request without an outcome would block its repository
             result = RunOutcome("error", _describe_unexpected(error))
         newer = result.request if isinstance(result, NewerCommit) else None
@@ -154,7 +154,7 @@ class RunQueue:
             except InfrastructureError as error:
                 if not error.passing:
                     raise
-                logger.info("%s is inspected again in %.0f s: %s", flatten(request.repository), pause, error.what)
+                logger.info("%s is inspected again in %.0f s: %s", flatten(request.repository), pause, error.describe())
                 self._wait(pause)
         with self._not_busy():
             return self._inspect(request)
@@ -165,7 +165,8 @@ class RunQueue:
             return executor.execute_run(task, self._settings, self._stopping)
         except (InfrastructureError, OSError) as error:
             # The disk is full, or no process can be started. The exit code makes the run retryable.
-            return RunOutcome("error", redact_secrets(str(error), None), InfrastructureError.exit_code)
+            text = error.describe() if isinstance(error, InfrastructureError) else str(error)
+            return RunOutcome("error", redact_secrets(text, None), InfrastructureError.exit_code)
 
     def _retry_store(self, call: Callable[[], Value]) -> Value:
         """Return `call()`, and repeat it while the database cannot be used."""

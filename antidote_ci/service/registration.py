@@ -1,12 +1,13 @@
 """Register a webhook that notifies the service or starts a Job. Registering twice updates one webhook."""
 
+import logging
 import secrets as random_tokens
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
-from antidote_ci.errors import ConfigurationError
+from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.hub import jobs_api, webhooks
 from antidote_ci.hub.access import HubAccess, jobs_access, read_name, webhook_access
 from antidote_ci.hub.jobs_api import JobRequest
@@ -17,6 +18,7 @@ from antidote_ci.jobs.transfer import FILES_VARIABLE
 from antidote_ci.policy import Policy
 from antidote_ci.service.events import is_allowed_repository
 
+logger = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COMMAND = "handle-event"
 SMALL_FLAVOR = "cpu-basic"
@@ -84,9 +86,13 @@ def register_new_job(repositories: Sequence[str], policy: Policy, environ: Mappi
     try:
         return register_job(job.id, repositories, policy, environ)
     finally:
-        # The Job may have ended already: it has no event to handle.
-        if jobs_api.refresh_job(submitting, job).is_working:
-            jobs_api.cancel_job(submitting, job)
+        # An error here must not hide the webhook, or the error, of the registration.
+        try:
+            # The Job may have ended already: it has no event to handle.
+            if jobs_api.refresh_job(submitting, job).is_working:
+                jobs_api.cancel_job(submitting, job)
+        except AntidoteError as error:
+            logger.warning("the Job was not cancelled; end it at %s (%s)", job.url, error.describe())
 
 
 def _build_job_request(

@@ -34,7 +34,7 @@ def read_heads(allowed: Sequence[str], policy: str) -> Iterator[RunRequest]:
         except AntidoteError as error:
             if isinstance(error, InfrastructureError) and error.passing:
                 raise
-            logger.warning("the head of %s cannot be read: %s", flatten(name), error.what)
+            logger.warning("the head of %s cannot be read: %s", flatten(name), error.describe())
             continue
         for repository, revision in heads.items():
             # A renamed repository has a name that may not be on the list.

@@ -137,7 +137,7 @@ class RunStore:
                 yield self._connection
         except InfrastructureError as error:
             if not self._is_failing:
-                logger.error("%s: %s", error.what, error.cause)
+                logger.error("%s", error.describe())
             self._is_failing = True
             raise
         else:
