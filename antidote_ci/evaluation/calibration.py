@@ -122,6 +122,15 @@ def read_calibration(path: Path, identity: JudgeIdentity) -> Calibration:
     return calibration
 
 
+def is_calibration(path: Path) -> bool:
+    """Whether a file is the output of an earlier `judge calibrate`, of any judge."""
+    try:
+        from_json(Calibration, path.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
 def _describe_judge(identity: JudgeIdentity) -> str:
     model = f"{identity.model}@{identity.revision}" if identity.revision else identity.model
     return ", ".join(filter(None, [identity.name, identity.measure.replace("_", " "), model, identity.detail]))

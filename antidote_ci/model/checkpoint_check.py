@@ -4,22 +4,24 @@ Loading a tokenizer, encoding and decoding with it, and building a network can h
 process, as rendering a chat template can. Each is tried in a fork with limits first.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import changed_file_error, display_name
 from antidote_ci.checkpoint.headers import TensorInfo
 from antidote_ci.checkpoint.layout import CheckpointLayout, count_weight_bytes, read_layout
 from antidote_ci.checkpoint.links import list_model_files
-from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import Tokenizer, loading
 from antidote_ci.model.adapters import build_on_meta_device, require_complete
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.memory import measure_free_memory
 from antidote_ci.model.token_rules import refuse_token_rules
 from antidote_ci.model.tokenizer_reading import require_same_reading
+from antidote_ci.paths import remove_path
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.resource_limits import LimitExceeded, WorkFailed, run_limited
 from antidote_ci.sandbox.client import Sandbox
@@ -84,6 +86,23 @@ def check_checkpoint(model: Model, on_progress: OnProgress) -> None:
 def open_sandbox(log: Path) -> Sandbox:
     """The sandbox of a command: it checks each model before any other call opens it. `log` as in `Sandbox`."""
     return Sandbox(log, check_checkpoint, measure_free_memory)
+
+
+@contextmanager
+def open_temporary_sandbox() -> Iterator[Sandbox]:
+    """A sandbox for a command without an output folder. Its log is kept for an error, which may name it."""
+    folder = Path(mkdtemp(prefix="antidote-"))
+    log = folder / "child.log"
+    is_kept = False
+    try:
+        with open_sandbox(log) as sandbox:
+            yield sandbox
+    except AntidoteError:
+        is_kept = log.exists() and log.stat().st_size > 0
+        raise
+    finally:
+        if not is_kept:
+            remove_path(folder)
 
 
 def require_finite(layout: CheckpointLayout, on_progress: OnProgress) -> None:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.errors import ConfigurationError, add_hint
@@ -21,7 +20,7 @@ from antidote_ci.evaluation.prompt_sets import FetchedSet, FetchedSets
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.formatting import format_percent
 from antidote_ci.hub import datasets, memory_needs, pull
-from antidote_ci.model.checkpoint_check import open_sandbox
+from antidote_ci.model.checkpoint_check import open_temporary_sandbox
 from antidote_ci.model.likelihood import ChoiceRequest, EncodeChoicesRequest, choose_answers, encode_task_choices
 from antidote_ci.paths import create_folder, require_writable
 from antidote_ci.pipeline import model_names, resolve
@@ -145,10 +144,14 @@ def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -
     require_writable(out.parent)
     if out.is_dir():
         raise ConfigurationError(f"--out {out} is a folder", hint="name a file in it")
+    if out.exists() and not calibration.is_calibration(out):
+        raise ConfigurationError(
+            f"--out {out} exists and is not a calibration", hint="name another file, or move it away"
+        )
     labelled = calibration.read_labels(labels)
     with console.step("pull the judge"):
         [fetched] = fetch_judges(specs, console.report)
-    with TemporaryDirectory(prefix="antidote-") as work, open_sandbox(Path(work) / "child.log") as sandbox:
+    with open_temporary_sandbox() as sandbox:
         judge = catalog.build_judge(fetched, settings, sandbox, AnswerStore(answer_cache_folder(os.environ)))
         with console.step("judge the labelled answers"):
             measured = calibration.measure_judge(judge, labelled, labels, console.report)

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint.swap import partial_folder, require_disjoint_folders, require_replaceable
@@ -16,7 +15,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.splits import RepairPrompts
-from antidote_ci.model.checkpoint_check import open_sandbox
+from antidote_ci.model.checkpoint_check import open_temporary_sandbox
 from antidote_ci.paths import require_space, write_file
 from antidote_ci.pipeline import candidates, context, evaluator, model_names, output, preflight, resolve, scoring_inputs
 from antidote_ci.pipeline.candidates import RepairInput
@@ -56,7 +55,7 @@ def plan_repair_command(config: RepairConfig, console: Console) -> RepairPlan:
     """Plan a repair (`--dry-run`). Missing weights are downloaded, but nothing is written to `--out`."""
     prompts, _ = _load_prompts(config, console)
     repair_input = _resolve_input(config, console)
-    with TemporaryDirectory(prefix="antidote-plan-") as folder, open_sandbox(Path(folder) / output.LOG_FILE) as sandbox:
+    with open_temporary_sandbox() as sandbox:
         return _plan(config, repair_input, prompts, sandbox, console)
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import get_args
 
 from antidote_ci.checkpoint.files import list_files
@@ -10,7 +9,7 @@ from antidote_ci.checkpoint.json_files import parse_object
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
-from antidote_ci.model.checkpoint_check import open_sandbox
+from antidote_ci.model.checkpoint_check import open_temporary_sandbox
 from antidote_ci.paths import find_folder, is_path
 from antidote_ci.pipeline import model_names, resolve
 from antidote_ci.pipeline.comparison import MAX_REPORT_BYTES
@@ -130,7 +129,7 @@ def _compare(
     if named_reference is not None:
         with console.step("pull the reference"):
             reference_location = _locate_origin("reference", named_reference, reference, result, console.report)
-    with TemporaryDirectory(prefix="antidote-") as work, open_sandbox(Path(work) / "child.log") as sandbox:
+    with open_temporary_sandbox() as sandbox:
         request = verifying.VerifyRequest(
             repaired=result.folder,
             source=source_location.folder,

@@ -201,6 +201,9 @@ def test_a_calibration_widens_the_bounds_and_answers_are_cached(
     assert (found["n"], found["specificity"]) == (120, 1.0)
     assert found["sensitivity"] == pytest.approx(58 / 60)
     assert json.loads(out.read_text()) == found
+    other = run_command("judge", "calibrate", "--judge=refusal", f"--labels={labels}", f"--out={labels}")
+    assert other.returncode == 2
+    assert "exists and is not a calibration" in other.stderr
     model = str(trained_pair / "merged")
     cache = tmp_path / "cache"
     plain = run_command("evaluate", model, *measured, ANTIDOTE_CACHE=str(cache))

@@ -15,7 +15,7 @@ import pytest
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
-from antidote_ci.model.checkpoint_check import check_checkpoint
+from antidote_ci.model.checkpoint_check import check_checkpoint, open_temporary_sandbox
 from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import (
     DecodeRequest,
@@ -253,6 +253,20 @@ def test_unexpected_exception_names_the_log_and_the_child_goes_on(sandbox: Sandb
     process = process_of(sandbox)
     assert sandbox.call(decode_batch, DecodeRequest(Model(tiny_llama), [[5]], 4), ignore)
     assert process_of(sandbox) == process
+
+
+def test_a_temporary_log_is_kept_only_for_an_error(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with open_temporary_sandbox() as sandbox:
+        sandbox.call(decode_batch, DecodeRequest(Model(tiny_llama), [[5]], 4), ignore)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InfrastructureError) as raised, open_temporary_sandbox() as sandbox:
+        sandbox.call(decode_batch, DecodeRequest(Model(tiny_llama), [[10**9]], 4), ignore)
+    [folder] = tmp_path.iterdir()
+    assert str(folder / "child.log") in str(raised.value.hint)
+    assert "Error" in (folder / "child.log").read_text()
 
 
 def test_expected_error_keeps_its_class(sandbox: Sandbox, tiny_llama: Path, copy_of: CopyOf) -> None:
