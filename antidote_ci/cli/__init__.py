@@ -14,12 +14,10 @@ from antidote_ci import DOCUMENTATION, __version__
 from antidote_ci.cli.checks import calibrate, doctor, verify
 from antidote_ci.cli.compare import compare
 from antidote_ci.cli.ending import VERBOSITY, handle_exit
-from antidote_ci.cli.handle_event import handle_event
 from antidote_ci.cli.init import init
 from antidote_ci.cli.repair import repair
 from antidote_ci.cli.run import evaluate, run
-from antidote_ci.cli.serve import serve
-from antidote_ci.cli.webhook import list_, register, remove, webhook_app
+from antidote_ci.cli.webhook import handle_event, list_, register, remove, serve, webhook_app
 from antidote_ci.report.console import Verbosity, write_stdout
 from antidote_ci.report.text import link_documents
 

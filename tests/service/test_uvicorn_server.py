@@ -88,7 +88,7 @@ def test_invalid_options_exit_2_and_create_nothing(
 
 def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        sys.modules["antidote_ci.cli.serve"], "find_spec", lambda name: None if name == "uvicorn" else object()
+        sys.modules["antidote_ci.cli.webhook"], "find_spec", lambda name: None if name == "uvicorn" else object()
     )
     result = invoke("serve")
     assert result.exit_code == 2
