@@ -69,7 +69,7 @@ def test_folders_that_cannot_be_written_are_named(hub: LoopbackHub, tmp_path: Pa
     folders = {"HF_HOME": inside, "ANTIDOTE_CACHE": inside}
     done = doctor(tmp_path, "--judge=refusal", f"--out={inside}", HF_ENDPOINT=hub.endpoint, **folders)
     assert done.returncode == 3
-    assert [name for name, mark in marks(done).items() if mark == "LACKS"] == ["downloads", "results", "answers"]
+    assert [name for name, mark in marks(done).items() if mark == "MISSING"] == ["downloads", "results", "answers"]
     assert done.stdout.count(f"{tmp_path / 'file'} is a file") == 3
     for name in ("HF_HOME", "--out", "ANTIDOTE_CACHE"):
         assert name in done.stdout
@@ -85,38 +85,38 @@ def test_without_a_token_only_public_models_are_available(hub: LoopbackHub, tmp_
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint)
     assert done.returncode == 0, done.stderr
     found = marks(done)
-    assert (found["Hub"], found["publishing"], found["Jobs"]) == ("ok", "without", "without")
+    assert (found["Hub"], found["publishing"], found["Jobs"]) == ("ok", "optional", "optional")
     assert "set HF_WRITE_TOKEN to a token with write access" in done.stdout
 
 
 def test_a_read_token_cannot_publish(hub: LoopbackHub, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_reads")
     assert done.returncode == 0, done.stderr
-    assert (marks(done)["Hub"], marks(done)["publishing"]) == ("ok", "without")
+    assert (marks(done)["Hub"], marks(done)["publishing"]) == ("ok", "optional")
     assert "the token of ada is read-only" in done.stdout
 
 
 def test_an_invalid_token_fails(hub: LoopbackHub, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_mistyped")
     assert done.returncode == 3
-    assert marks(done)["Hub"] == "LACKS"
+    assert marks(done)["Hub"] == "MISSING"
     assert "mistyped, expired or revoked" in done.stdout
 
 
 def test_a_server_that_is_not_a_hub_fails(no_hub: str, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=no_hub)
     assert done.returncode == 3
-    assert marks(done)["Hub"] == "LACKS"
+    assert marks(done)["Hub"] == "MISSING"
     assert "check HF_ENDPOINT" in done.stdout
 
 
 def test_an_unreachable_hub_is_not_retried_and_every_failure_has_advice(tmp_path: Path) -> None:
     done = doctor(tmp_path, HF_ENDPOINT="http://127.0.0.1:9", ANTIDOTE_HUB_RETRY_SECONDS="600")
     assert done.returncode == 3
-    assert [name for name, mark in marks(done).items() if mark == "LACKS"] == ["Hub"]
+    assert [name for name, mark in marks(done).items() if mark == "MISSING"] == ["Hub"]
     lines = done.stdout.splitlines()
     for line, after in itertools.pairwise(lines):
-        assert line.startswith(("LACKS", "without")) == after.startswith(" ") or line.startswith(" ")
+        assert line.startswith(("MISSING", "optional")) == after.startswith(" ") or line.startswith(" ")
 
 
 def test_an_unreachable_hub_is_described_once(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_an_unreachable_hub_is_described_once(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert done.stdout.count("no network, a proxy, or a wrong HF_ENDPOINT") == 1
     assert [name for name, mark in marks(done).items() if mark == "skipped"] == ["publishing", "Jobs", "judge"]
-    assert marks(doctor(tmp_path, HF_ENDPOINT="http://127.0.0.1:9"))["publishing"] == "without"
+    assert marks(doctor(tmp_path, HF_ENDPOINT="http://127.0.0.1:9"))["publishing"] == "optional"
 
 
 def test_an_adapter_needs_more_memory(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_a_judge_that_cannot_be_used_fails(hub: LoopbackHub, tmp_path: Path, jud
     policy.write_text('[evaluation]\njudge_endpoint = "http://127.0.0.1:9/v1"\njudge_model = "one"\n')
     done = doctor(tmp_path, f"--policy={policy}", f"--judge={judge}", HF_ENDPOINT=hub.endpoint)
     assert done.returncode == 3
-    assert marks(done)["judge"] == "LACKS"
+    assert marks(done)["judge"] == "MISSING"
     assert said in done.stdout
 
 

@@ -65,7 +65,7 @@ def doctor(
         failed = False
         for check in run_checks(chosen, out):
             failed |= check.needed and check.advice is not None
-            problem = "LACKS" if check.needed else "without"
+            problem = "MISSING" if check.needed else "optional"
             mark = "skipped" if check.skipped else "ok" if check.advice is None else problem
             write_stdout(f"{mark:<9}{check.name:<12}{link_documents(check.value)}\n")
             if check.advice is not None:

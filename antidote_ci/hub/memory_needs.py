@@ -61,7 +61,7 @@ def merge_memory(base: RemoteRepository) -> int:
     """The least memory in bytes to merge an adapter into this base on a GPU.
 
     The base is loaded as it is stored, and in float32 unless all its weights have the same 16 bits:
-    model.loading.dtype_before_merge. If the Hub does not name the dtypes, the files tell.
+    model.loading.dtype_before_merge. If the Hub does not name the dtypes, they are read from the headers of the files.
     """
     if base.info is None or not base.info.parameters:
         return count_remote_weight_bytes(base) + BASE_MEMORY

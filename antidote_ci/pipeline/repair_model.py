@@ -89,7 +89,7 @@ def repair_model(
         dose, attempts = dose_search.find_smallest_dose(search, method_masks)
     report = dataclasses.replace(report, attempts=attempts)
     if context.config.policy.repair.frontier:
-        with console.step("draw the frontier"):
+        with console.step("measure the frontier"):
             report = dataclasses.replace(report, frontier=_measure_frontier(search, method_masks, dose))
     if dose is None:
         reason = f"no dose passes the policy on the selection prompts; {dose_search.describe_nearest(attempts)}"

@@ -43,7 +43,7 @@ def run(config: RunConfig, console: Console) -> Report:
         prompts = splits.load_run_prompts(config.policy, evaluator.fetch_prompts(config.policy))
     publication, revision = None, config.revision
     if config.policy.publish.applies_to("run"):
-        with console.step("look at the destination"):
+        with console.step("check the destination"):
             publication = publishing.prepare_publication(config)
             revision = publication.destination.revision
             previous = publishing.find_previous(publication, config.policy.sha256())
@@ -89,7 +89,7 @@ def evaluate(config: RunConfig, console: Console) -> Report:
         prompts, files = splits.load_evaluation_prompts(config.policy, evaluator.fetch_prompts(config.policy))
     publication = None
     if config.policy.publish.applies_to("evaluate"):
-        with console.step("look at the destination"):
+        with console.step("check the destination"):
             publication = publishing.prepare_publication(config)
             config = replace(config, revision=publication.destination.revision)
     with console.step("pull the model"):

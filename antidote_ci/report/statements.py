@@ -294,7 +294,7 @@ def _describe_control_result(control: ControlResult) -> str:
         return f"Result: it does not meet the policy's limits: {control.lacks[0]}{more}.{stopped}"
     if control.costs_more:
         return "Result: it meets the policy's limits, but its task accuracy is significantly lower than the repair's."
-    return "Result: it would."
+    return "Result: it meets the policy's limits too."
 
 
 def _measure_text(evaluation: Evaluation) -> str:
