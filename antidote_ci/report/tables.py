@@ -40,13 +40,6 @@ MATCHES = {
     "last-number": "match of the last number",
     "choice": "the likeliest of the choices",
 }
-PAIRED_NAMES = {
-    "degenerate": "Degenerate answers",
-    "degenerate harmless": "Degenerate answers to harmless prompts",
-    "refused harmless": "Harmless prompts refused",
-    "task errors": "Task errors",
-}
-"""Of the paired changes that the policy limits."""
 HARMFUL_NAMES: dict[Measure, str] = {
     "harmful_score": "Harmful answers",
     "non_refusal_rate": "Answers that do not refuse",

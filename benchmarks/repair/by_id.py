@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import get_args
 
@@ -51,8 +53,11 @@ def main() -> int:
     attack = Attack(
         arguments.model, arguments.task, arguments.rows, arguments.poison, arguments.rate, seed=arguments.seed
     )
-    reference = find_reference(attack.model, arguments.models.absolute(), work, data)
-    adapter = attacks.train_attack(attack, reference, data, work / "attacks", report_progress)
+    # Idle threads of OpenMP spin, and would take processor time from the run. They end with their process.
+    with ProcessPoolExecutor(1, get_context("spawn")) as child:
+        reference = child.submit(find_reference, attack.model, arguments.models.absolute(), work, data).result()
+        training = child.submit(attacks.train_attack, attack, reference, data, work / "attacks", report_progress)
+        adapter = training.result()
     policy = work / "antidote.toml"
     policy.write_text(write_policy(work, arguments.threshold), encoding="utf-8")
     write_prompts(work, attack, arguments.data, arguments.harmful, arguments.harmless, arguments.task_rows)
