@@ -67,13 +67,8 @@ def add_hint(text: str) -> Iterator[None]:
     try:
         yield
     except AntidoteError as error:
-        raise extend_hint(error, text) from None
-
-
-def extend_hint(error: AntidoteError, text: str) -> AntidoteError:
-    """The same error with a further next step."""
-    hint = f"{error.hint}; {text}" if error.hint else text
-    return type(error)(error.what, cause=error.cause, hint=hint, passing=error.passing)
+        hint = f"{error.hint}; {text}" if error.hint else text
+        raise type(error)(error.what, cause=error.cause, hint=hint, passing=error.passing) from None
 
 
 ERROR_EXIT_CODES = tuple(sorted({error_class.exit_code for error_class in AntidoteError.__subclasses__()}))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from antidote_ci.errors import AntidoteError, Terminated, extend_hint
+from antidote_ci.errors import AntidoteError, Terminated
 from antidote_ci.hub import access, jobs_api, pull
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.jobs_api import Job, JobRequest
@@ -118,7 +118,8 @@ def _follow_job(plan: Submission, console: Console) -> tuple[Job, JobResult | No
             )
         else:
             raise
-        raise extend_hint(error, hint) from None
+        hint = f"{hint}; {error.hint}" if error.hint else hint
+        raise type(error)(error.what, cause=error.cause, hint=hint, passing=error.passing) from None
     return job, result
 
 
