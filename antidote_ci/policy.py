@@ -116,7 +116,8 @@ class RepairSection:
     realignment: str = SELF
     """Harmful prompts with harmful answers: a JSONL file, `embedded`, or `self` (answers of the model itself)."""
     activation_megabytes: Count = 1024
-    """Memory for hidden states during scoring, in megabytes. The rest is stored on disk."""
+    """Megabytes for hidden states during scoring, and as many for sums of gradients. The rest is stored on disk, or
+    computed again."""
     frontier: bool = False
     """Measure several doses of every method and plot harmful score against utility."""
     accept: bool = False
