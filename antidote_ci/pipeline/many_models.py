@@ -89,7 +89,7 @@ def evaluate_models(configs: Sequence[RunConfig], evaluate: EvaluateModel, conso
             codes.append(report.exit_code)
         except AntidoteError as error:
             console.print_error(error)
-            failures[name] = flatten(error.describe())
+            failures[name] = flatten(error.what)
             codes.append(error.exit_code)
         history = _list_reports(reports, failures)
         comparison.write_page(page, render_history_page(history.entries, history.failures))
