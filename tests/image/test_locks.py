@@ -1,5 +1,6 @@
 """The lock files of the image match constraints.txt and pyproject.toml, with hashes."""
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -45,15 +46,26 @@ def test_every_package_has_hashes_and_no_url(name: str) -> None:
 
 
 def test_pip_rejects_a_file_with_another_hash(tmp_path: Path) -> None:
-    wheel = tmp_path / "tomlkit-0.15.2-py3-none-any.whl"
+    """pip opens the wheel of the locked version, and refuses its bytes."""
+    [entry] = re.findall(
+        r"^tomlkit==.*(?:\n    .*)+\n", (lock.LOCKS / "build.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(entry, encoding="utf-8")
+    version, [locked] = lock.read_lock("build")["tomlkit"]
+    wheel = tmp_path / f"tomlkit-{version}-py3-none-any.whl"
     wheel.write_bytes(b"something else")
     command = ["install", "--dry-run", "--no-deps", "--no-index", f"--find-links={tmp_path}", "--ignore-installed"]
-    options = ["--require-hashes", f"--requirement={lock.LOCKS / 'build.txt'}"]
     completed = subprocess.run(
-        [sys.executable, "-m", "pip", *command, *options], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pip", *command, "--require-hashes", f"--requirement={requirements}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert completed.returncode != 0
-    assert "hatchling" in completed.stderr  # the first package of the lock is not in the folder
+    assert "DO NOT MATCH THE HASHES" in completed.stderr
+    assert locked in completed.stderr
+    assert hashlib.sha256(b"something else").hexdigest() in completed.stderr
 
 
 def test_dockerfile_pins_the_same_torch() -> None:
