@@ -447,14 +447,31 @@ def test_other_reference_is_reported(results: dict[str, Case]) -> None:
     assert "the target delta and no reference" in replace(result, reference=None).difference()
 
 
-def test_forged_source_and_reference_are_verified(results: dict[str, Case], copy_of: Callable[[Path], Path]) -> None:
-    """A repair towards a forged reference is valid; the record names that reference."""
+def test_repair_towards_another_reference_is_verified_and_names_it(results: dict[str, Case], tmp_path: Path) -> None:
+    """Whoever repairs chooses the reference. A user sees its name, and can refuse it."""
+    source, aligned = results["delta-antidote"].source, results["delta-antidote"].reference
+    assert aligned is not None
+    other = write_fine_tuned(source, tmp_path / "other")
+    named = (
+        records.ReportedSource("org/model", "2" * 40, "full"),
+        records.ReportedReference("evil/one", "1" * 40, "option"),
+    )
+    repaired = repair(tmp_path, source, other, "delta", "antidote", 0.1, named)
+    verification = Case(repaired, source, other).verify()
+    assert verification.difference is None
+    assert verification.reference == named[1]
+    assert "of the reference is not the file" in Case(repaired, source, aligned).difference()
+
+
+def test_manifest_with_another_reference_is_reported(results: dict[str, Case], copy_of: Callable[[Path], Path]) -> None:
+    """Its hashes are those of that reference, and the weights are not."""
     result = results["delta-antidote"]
-    evil = replace(result, repaired=copy_of(result.repaired), reference=result.source)
+    forged = replace(result, repaired=copy_of(result.repaired), reference=result.source)
     hashes = {shard: sha256_file(result.source / shard) for shard in read_layout(result.source).shards}
-    evil.forge(reference=records.ReportedReference("evil/one", "1" * 40, "option"), reference_files=hashes)
-    assert "neither the source's nor the reference's" in evil.difference()
-    verification = evil.verify()
+    forged.forge(reference=records.ReportedReference("evil/one", "1" * 40, "option"), reference_files=hashes)
+    verification = forged.verify()
+    assert verification.difference is not None
+    assert "neither the source's nor the reference's" in verification.difference
     assert verification.reference is not None
     assert verification.reference.id == "evil/one"
 
