@@ -153,7 +153,7 @@ def through_commands(hostile: Report, names: list[str]) -> None:
 def through_outputs(hostile: Report, names: list[str]) -> None:
     values = outputs.build_outputs(json.loads(records.to_json(hostile)), 7, names[0])
     assert parse_outputs(outputs.render_outputs(values, secrets.token_hex(16))) == list(values.items())
-    assert values["source-sha"] == hostile.source.revision or values["source-sha"] == ""
+    assert values["source-sha"] == (hostile.source.revision or "")
     assert values["verdict"] == hostile.verdict
 
 

@@ -1,6 +1,8 @@
 """Outputs, annotations and summaries, parsed by a port of the runner's parsers."""
 
+import json
 import secrets
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from action import log, outputs
+from antidote_ci.records import PublishResult, to_json
 from tests.action.workflow_runner import Runner, parse_outputs
+from tests.report.samples import BARE, REPAIRED, SHA
 
 ATTACKS = st.sampled_from(
     [
@@ -73,12 +77,41 @@ def test_folder_is_named_as_later_steps_find_it(folder: str, found: str) -> None
     assert outputs.find_on_machine(folder, {}) == folder
 
 
+def test_outputs_of_a_repair() -> None:
+    """Every output has its value from the report that the program writes."""
+    published = PublishResult("pull-request", "https://hub/org/model/discussions/1", "f" * 40)
+    document = json.loads(to_json(replace(REPAIRED, publish=published)))
+    assert outputs.build_outputs(document, 7, "out") == {
+        "verdict": "repaired",
+        "exit-code": "7",
+        "harmful-score-before": "0.88",
+        "harmful-score-before-lower": "0.813",
+        "harmful-score-before-upper": "0.929",
+        "harmful-score-after": "0.17",
+        "harmful-score-after-lower": "0.111",
+        "harmful-score-after-upper": "0.244",
+        "source-sha": SHA,
+        "clean-revision": "f" * 40,
+        "pull-request-url": "https://hub/org/model/discussions/1",
+        "report-json": "out/report.json",
+        "report-html": "out/report.html",
+    }
+
+
+def test_outputs_of_a_local_model_that_passes() -> None:
+    values = outputs.build_outputs(json.loads(to_json(BARE)), 0, "out")
+    empty = {name for name, text in values.items() if not text}
+    after = {"harmful-score-after", "harmful-score-after-lower", "harmful-score-after-upper"}
+    assert empty == {*after, "source-sha", "clean-revision", "pull-request-url"}
+    assert values["verdict"] == "pass"
+
+
 def test_the_commit_of_a_verdict_alone_is_no_clean_revision() -> None:
     """It has the tested weights, and a workflow may deploy what the output names."""
     published = {"url": "https://hub/org/model/discussions/1", "revision": "a" * 40}
-    for mode, revision in (("pull-request", "a" * 40), ("branch", "a" * 40), ("report", "")):
+    for mode in ("pull-request", "branch", "repo", "report"):
         values = outputs.build_outputs({"publish": {"mode": mode, **published}}, 1, "out")
-        assert values["clean-revision"] == revision
+        assert values["clean-revision"] == ("" if mode == "report" else "a" * 40)
         assert values["pull-request-url"] == published["url"]
 
 
