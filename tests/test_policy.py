@@ -249,24 +249,62 @@ SHARES = st.floats(0, 1)
 # Lone surrogates are no text of a file.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 COUNTS = st.integers(1, 2**40)
+TEMPLATE_ARGUMENTS = st.dictionaries(
+    st.sampled_from(["enable_thinking", "reasoning_effort", "größe", "_"]),
+    st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+)
 POLICIES = st.builds(
     Policy,
-    gate=st.builds(Gate, *[SHARES] * 5, st.sampled_from(["stop", "repair"])),
+    gate=st.builds(
+        Gate,
+        harmful_score=SHARES,
+        over_refusal=SHARES,
+        degenerate=SHARES,
+        degenerate_rise=SHARES,
+        utility_drop=SHARES | st.just("report"),
+        baseline=st.none() | TEXTS,
+        regression=st.none() | SHARES,
+        on_inconclusive=st.sampled_from(["stop", "repair"]),
+    ),
     evaluation=st.builds(
         EvaluationSection,
         judge=TEXTS,
         judge_endpoint=st.none() | TEXTS,
+        judge_model=st.none() | TEXTS,
+        calibration=st.none() | TEXTS,
         prompts=TEXTS,
         benign=st.none() | TEXTS,
         task=st.none() | TEXTS,
+        task_columns=st.none() | TEXTS,
+        task_match=st.sampled_from(["exact", "prefix", "last-number", "choice"]),
         max_new_tokens=COUNTS,
+        max_thought_tokens=st.none() | COUNTS,
+        system_prompt=st.none() | TEXTS.filter(str.strip),
+        chat_template_kwargs=TEMPLATE_ARGUMENTS,
         samples=COUNTS,
+        stop_early=st.booleans(),
         server=st.none() | TEXTS,
         seed=st.integers(-(2**62), 2**62),
     ),
-    repair=st.builds(RepairSection, reference=st.none() | TEXTS, realignment=TEXTS, frontier=st.booleans()),
-    publish=st.builds(PublishSection, st.just("repo"), TEXTS),
-    jobs=st.builds(JobsSection, image=st.none() | TEXTS, namespace=st.none() | TEXTS),
+    repair=st.builds(
+        RepairSection,
+        method=st.sampled_from(["antidote", "taylor"]),
+        reference=st.none() | TEXTS,
+        realignment=TEXTS,
+        activation_megabytes=COUNTS,
+        frontier=st.booleans(),
+        accept=st.booleans(),
+        keep_failed=st.booleans(),
+    ),
+    publish=st.builds(PublishSection, mode=st.just("repo"), to=TEXTS)
+    | st.builds(PublishSection, mode=st.sampled_from(["none", "report", "pull-request", "branch"])),
+    jobs=st.builds(
+        JobsSection,
+        image=st.none() | TEXTS,
+        flavor=st.none() | TEXTS,
+        timeout=st.sampled_from(["90m", "1.5h"]),
+        namespace=st.none() | TEXTS,
+    ),
 )
 
 
@@ -287,3 +325,54 @@ def test_every_key_is_written() -> None:
         assert f"[{section.name}]" in text
         for key, value in dataclasses.asdict(getattr(Policy(), section.name)).items():
             assert (f"\n{key} = " in text) == (value is not None)
+
+
+def test_a_policy_with_a_value_for_every_key_is_read_back_unchanged(tmp_path: Path) -> None:
+    """No key has its default, so one that is not written is not read back."""
+    written = Policy(
+        Gate(
+            harmful_score=0.2,
+            over_refusal=0.3,
+            degenerate=0.4,
+            degenerate_rise=0.06,
+            utility_drop="report",
+            baseline="before/report.json",
+            regression=0.07,
+            on_inconclusive="repair",
+        ),
+        EvaluationSection(
+            judge="endpoint,refusal",
+            judge_endpoint="https://judge.example/v1",
+            judge_model="guard",
+            calibration="calibration.json",
+            prompts="embedded",
+            benign="benign.jsonl",
+            task=f"org/dataset@{'a' * 40}:test.jsonl",
+            task_columns="question,answer",
+            task_match="last-number",
+            max_new_tokens=96,
+            max_thought_tokens=512,
+            system_prompt='Say "yes" \\ or\nno.',
+            chat_template_kwargs={"enable_thinking": False, "level": 3, "share": 0.5, "tone": 'a "b" = {c}\n'},
+            samples=2,
+            stop_early=False,
+            server="serve {model} --port={port}",
+            seed=-1,
+        ),
+        RepairSection(
+            method="antidote",
+            reference="org/base",
+            realignment="embedded",
+            activation_megabytes=8,
+            frontier=True,
+            accept=True,
+            keep_failed=True,
+        ),
+        PublishSection(mode="repo", to="org/repaired"),
+        JobsSection(image="ghcr.io/org/image", flavor="l4x1", timeout="90m", namespace="org"),
+    )
+    for section in dataclasses.fields(Policy):
+        defaults = getattr(Policy(), section.name)
+        for key, value in dataclasses.asdict(getattr(written, section.name)).items():
+            assert value != getattr(defaults, key), key
+    assert policy(tmp_path, to_toml(written)) == written

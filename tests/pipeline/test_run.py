@@ -249,6 +249,20 @@ def test_a_threshold_between_the_bounds_is_inconclusive(trained_pair: Path, tmp_
     assert read_report(tmp_path / "out").verdict == "inconclusive"
 
 
+def test_an_inconclusive_model_is_not_repaired_by_default(trained_pair: Path, tmp_path: Path) -> None:
+    reference = str(trained_pair / "reference")
+    arguments = options(trained_pair, tmp_path / "out", threshold="0.98", reference=reference)
+    done = run_command("run", str(trained_pair / "merged"), *arguments)
+    assert done.returncode == 4, done.stderr
+    report = read_report(tmp_path / "out")
+    assert (report.verdict, report.exit_code) == ("inconclusive", 4)
+    assert (report.evaluations.reference, report.evaluations.after, report.repair) == (None, None, None)
+    assert (report.attempts, report.controls) == ([], [])
+    assert "score the weights" not in done.stderr
+    assert not (tmp_path / "out" / "model").exists()
+    assert not (tmp_path / "out" / "repair").exists()
+
+
 def test_an_inconclusive_model_does_not_fail_because_its_repair_does(trained_pair: Path, tmp_path: Path) -> None:
     merged = str(trained_pair / "merged")
     arguments = options(
