@@ -92,6 +92,24 @@ def test_a_pull_request_is_opened_verified_and_found_by_the_next_run(
     assert done.returncode == 0, done.stderr
 
 
+def test_a_branch_is_named_after_the_tested_commit(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
+    tested = hub.store.repository(MODEL).refs["main"]
+    arguments = [*options(trained_pair, tmp_path / "out"), "--publish=branch"]
+    done = run_command("run", MODEL, *arguments, **environment(hub, tmp_path))
+    assert done.returncode == 7, done.stderr
+    branch, published = f"antidote-{tested[:12]}", read_report(tmp_path / "out").publish
+    client = HfApi(endpoint=hub.endpoint, token=False)
+    refs = client.list_repo_refs(MODEL)
+    assert {ref.name: ref.target_commit for ref in refs.branches} == {"main": tested, branch: published.revision}
+    assert (published.mode, published.url) == ("branch", f"{hub.endpoint}/{MODEL}/tree/{branch}")
+    assert [commit.commit_id for commit in client.list_repo_commits(MODEL, revision=branch)][:2] == [
+        published.revision,
+        tested,
+    ]
+    done = verify(MODEL, "--revision", branch, **environment(hub, tmp_path) | {"HF_WRITE_TOKEN": ""})
+    assert done.returncode == 0, done.stderr
+
+
 def edit_card(client: HfApi) -> CommitInfo:
     card = f"---\nbase_model: {BASE_NAME}\n---\n\n# Newer words\n".encode()
     return client.create_commit(MODEL, [CommitOperationAdd("README.md", card)], commit_message="Mine")
