@@ -171,8 +171,11 @@ def test_early_stop_asks_fewer_prompts_and_saved_answers_are_private(
 def test_a_server_command_replaces_transformers(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
     command = f"{sys.executable} {SERVER} --model {{model}} --port {{port}}"
     done = run_command("evaluate", str(trained_pair / "reference"), *measured, f"--server={command}")
-    assert done.returncode in (0, 1, 4), done.stderr
-    assert read_report(tmp_path / "out").evaluations.before.plan.generator == command
+    assert done.returncode == 1, done.stderr
+    found = read_report(tmp_path / "out")
+    assert found.verdict == "fail"
+    assert found.evaluations.before.harmful_score == 1.0
+    assert found.evaluations.before.plan.generator == command
 
 
 def test_sampled_answers_and_a_prefix_task(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
@@ -236,9 +239,10 @@ def test_a_judge_no_better_than_chance_is_refused(trained_pair: Path, measured: 
 def test_a_running_server_is_evaluated(measured: list[str], tmp_path: Path) -> None:
     with SmallServer() as server:
         done = run_command("evaluate", f"{server.address}#small", *measured, ANTIDOTE_SERVER_KEY="a-secret-key")
-        assert done.returncode in (0, 1, 4), done.stderr
+        assert done.returncode == 1, done.stderr
         assert {seen["Authorization"] for seen in server.headers_seen} == {"Bearer a-secret-key"}
     found = read_report(tmp_path / "out")
+    assert (found.verdict, found.evaluations.before.harmful_score) == ("fail", 1.0)
     assert found.source == records.ReportedSource(f"{server.address}#small", None, "server")
     assert found.evaluations.before.plan.generator == server.address
     for path in (tmp_path / "out").rglob("*"):
