@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from antidote_ci.checkpoint.files import identify_file, list_files, sha256_file
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
-from antidote_ci.checkpoint.swap import JOURNAL_FILE, read_journal
+from antidote_ci.checkpoint.swap import JOURNAL_FILE
 from antidote_ci.checkpoint.tensors import ChunkEdit, read_tensor
 from antidote_ci.checkpoint.writer import (
     BYTES_PER_FLUSH,
@@ -352,18 +352,6 @@ def test_finished_files_are_reused_if_unchanged(left: str, small: Path, tmp_path
     complete_checkpoint(tmp_path / "out", "{}")
     assert contents(tmp_path / "out") == before | {"antidote/manifest.json": b"{}"}
     assert set(remains(tmp_path / "out")) == {*list_files(small), "antidote"}
-
-
-def test_write_continues_from_a_truncated_journal(small: Path, tmp_path: Path) -> None:
-    write(small, tmp_path / "out", read_layout(small).tensors)
-    partial = tmp_path / "out.partial"
-    text, complete = (partial / JOURNAL_FILE).read_bytes(), read_journal(partial, "key")
-    assert [each.file.path for each in complete] == list_files(small)
-    for length in range(0, len(text), 17):
-        (partial / JOURNAL_FILE).write_bytes(text[:length])
-        finished = read_journal(partial, "key")
-        assert finished == complete[: len(finished)]
-        assert len(finished) >= text[:length].count(b"\n") - 1
 
 
 def test_files_of_a_changed_source_are_written_again(small: Path, copy_of: Copy, tmp_path: Path) -> None:
