@@ -244,25 +244,19 @@ REFUSED = [
 """Target, method, changed options, and a part of the message."""
 
 
-@pytest.fixture(scope="module")
-def refused(trained_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Ended]:
-    """Run all cases. None may change its folder."""
-
-    def one(number: int) -> Ended:
-        target, method, change, _ = REFUSED[number]
-        folder = tmp_path_factory.mktemp(f"refused-{number}")
-        options, before = change(trained_pair, folder), hashes(folder)
-        done = run(command(trained_pair, target, method, 0.05, folder / "out", options), folder / "out")
-        assert hashes(folder) == before
-        return done
-
-    return list(map(one, range(len(REFUSED))))
-
-
-@pytest.mark.parametrize("number", range(len(REFUSED)), ids=[case[-1] for case in REFUSED])
-def test_invalid_input_is_named_and_writes_nothing(refused: list[Ended], number: int) -> None:
-    done, said = refused[number], REFUSED[number][-1]
+@pytest.mark.parametrize(("target", "method", "change", "message"), REFUSED, ids=[case[-1] for case in REFUSED])
+def test_invalid_input_is_named_and_writes_nothing(
+    trained_pair: Path,
+    tmp_path: Path,
+    target: str,
+    method: str,
+    change: Callable[[Path, Path], Options],
+    message: str,
+) -> None:
+    options, before = change(trained_pair, tmp_path), hashes(tmp_path)
+    done = run(command(trained_pair, target, method, 0.05, tmp_path / "out", options), tmp_path / "out")
+    assert hashes(tmp_path) == before
     assert done.code == 2, done.stderr
-    assert said in " ".join(done.stderr.split())
+    assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
