@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import UnsafeCheckpoint
-from antidote_ci.model import adapters, loading, merging
+from antidote_ci.model import loading, merging
 from antidote_ci.model.loading import load_model
 from antidote_ci.model.merging import MergeRequest, merge_checkpoint
 from antidote_ci.records import Model, Progress
@@ -28,14 +29,24 @@ from tests.model.streaming.test_lora import ADAPTERS, write_adapter
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 
 
-def peft_merge(model: Model) -> dict[str, torch.Tensor]:
-    """The parameters after peft's merge in float32, rounded to bfloat16."""
+def merge_independently(model: Model, has_factors_of_tied_head: bool) -> dict[str, torch.Tensor]:
+    """The parameters after peft's own merge in float32, rounded to bfloat16.
+
+    peft adds the factors of a tied head to the embedding, too. W_head = W_embedding + s B A, s = alpha / r = 6 / 4.
+    """
     assert model.adapter is not None
     network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
+    embedding = network.get_input_embeddings().weight.detach().clone()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        merged: Any = adapters._merge_with_peft(network, model.adapter)
-    return {name: parameter.detach().bfloat16() for name, parameter in merged.named_parameters()}
+        merged: Any = PeftModel.from_pretrained(network, model.adapter).merge_and_unload()
+    parameters = {name: parameter.detach() for name, parameter in merged.named_parameters()}
+    if has_factors_of_tied_head:
+        factors = load_file(model.adapter / "adapter_model.safetensors")
+        a, b = (factors[f"base_model.model.lm_head.lora_{letter}.weight"] for letter in "AB")
+        parameters["lm_head.weight"] = embedding + 6 / 4 * (b @ a)
+        parameters["model.embed_tokens.weight"] = embedding
+    return {name: parameter.bfloat16() for name, parameter in parameters.items()}
 
 
 def require_equal(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -65,7 +76,7 @@ def test_merged_weights_have_the_bits_of_peft(
         network.save_pretrained(base)
     write_adapter(tmp_path / "adapter", base, config)
     model = Model(base, tmp_path / "adapter")
-    expected = peft_merge(model)
+    expected = merge_independently(model, has_factors_of_tied_head=kind == "factors of a tied head")
     require_equal(dict(load_model(model, merge=True).named_parameters()), expected)
     write_tokenizer(base)
     reports: list[Progress] = []
