@@ -289,17 +289,25 @@ def test_newer_source_gets_a_new_pull_request(hub: LoopbackHub, model: MakeModel
     assert opened.num == 2
 
 
-@pytest.mark.parametrize("mode", ["pull-request", "branch"])
-def test_main_moved(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: DestinationMode) -> None:
-    """A pull request requires main at the tested commit, a branch does not."""
+def test_branch_starts_at_the_tested_commit_when_main_moved(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair
+) -> None:
     folder = model("first", seed=1)
-    destination = to(mode, hub.add(SOURCE, folder))
+    destination = to("branch", tested := hub.add(SOURCE, folder))
+    state = check_destination(destination, ACCESS, ACCESS)
+    head = hub.add(SOURCE, model("second", seed=2))
+    revision = publish_result_files(destination, state, repair(folder).of(destination), ACCESS).revision
+    assert revision is not None
+    assert hub.store.repository(SOURCE).refs == {"main": head, destination.branch: revision}
+    assert hub.store.commit(SOURCE, revision).parent == tested
+
+
+def test_pull_request_is_refused_when_main_moved(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
+    folder = model("first", seed=1)
+    destination = to("pull-request", hub.add(SOURCE, folder))
     state = check_destination(destination, ACCESS, ACCESS)
     head = hub.add(SOURCE, model("second", seed=2))
     result = repair(folder).of(destination)
-    if mode == "branch":
-        assert publish_result_files(destination, state, result, ACCESS).revision
-        return
     with pytest.raises(PublishConflict) as raised:
         publish_result_files(destination, state, result, ACCESS)
     assert raised.value.hint == f"run again on {head}"
