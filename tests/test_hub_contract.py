@@ -90,7 +90,7 @@ def test_page_counts_tests_and_names_failures() -> None:
 
 def test_page_has_the_subjects_of_today() -> None:
     used, unused = PAGE.read_text(encoding="utf-8").split("## Used")[1].split("## Not used")
-    choices = read_choices(Path("scripts/hub_contract/choices.toml")).values()
+    choices = read_choices(PAGE.parents[1] / "scripts" / "hub_contract" / "choices.toml").values()
     for rows, is_used, added in ((used, True, set()), (unused, False, {PRODUCTION})):
         subjects = {line.split(" | ")[0].removeprefix("| ") for line in rows.strip().splitlines()[2:]}
         assert subjects == {choice.reason for choice in choices if choice.is_used == is_used} | added
