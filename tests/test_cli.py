@@ -27,7 +27,7 @@ def cli(*arguments: str, **environment: str) -> FinishedCommand:
 
 
 COMMANDS = (
-    *("", "run", "evaluate", "repair", "verify", "init", "doctor", "serve", "handle-event"),
+    *("", "run", "evaluate", "repair", "verify", "compare", "init", "doctor", "serve", "handle-event"),
     *("judge calibrate", "webhook register", "webhook list", "webhook remove"),
 )
 ENTRY = str(Path(sys.executable).with_name("antidote-ci"))
