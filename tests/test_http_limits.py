@@ -187,6 +187,8 @@ def test_a_download_needs_a_minimum_rate(monkeypatch: pytest.MonkeyPatch) -> Non
         for _ in answer.iter_bytes():
             if time.monotonic() > started + 1:
                 break
+        else:
+            pytest.fail("the stream of events ended")
 
 
 def test_a_fast_download_may_take_longer_than_the_limit() -> None:

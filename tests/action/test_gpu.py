@@ -58,10 +58,6 @@ def test_every_input_is_handed_over_and_none_is_part_of_the_script() -> None:
     assert "${{" not in STEP["run"]
 
 
-def test_it_says_that_it_was_not_run() -> None:
-    assert "Not run anywhere yet." in GPU["description"]
-
-
 def start(tmp_path: Path, given: dict[str, str], code: int = 0, **host: str) -> tuple[int, list[str], dict[str, Any]]:
     """Exit code, what docker was given, and what the program in the container saw."""
     place, programs = Workspace(tmp_path), tmp_path / "bin"

@@ -156,8 +156,8 @@ def test_list_of_scripts_is_not_degenerate(order: list[str], between: str) -> No
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_read(answer: str) -> None:
-    assert is_degenerate(answer) in (True, False)
+def test_any_text_raises_nothing(answer: str) -> None:
+    is_degenerate(answer)
 
 
 @pytest.mark.parametrize("answer", ANSWERS)

@@ -139,7 +139,7 @@ def with_model(hub: LoopbackHub, trained_pair: Path) -> LoopbackHub:
 def test_evaluate_on_hf_jobs(
     with_model: LoopbackHub, trained_pair: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """A real model is measured in a Job with three local files. The report equals that of a local run."""
+    """A real model is measured in a Job with three local files."""
     out = tmp_path / "out"
     arguments = [item for item in options(trained_pair, out) if not item.startswith(("--realignment", "--method"))]
     arguments += ["--on=hf-jobs", "--json"]

@@ -25,11 +25,14 @@ SEARCHED = [(method, target) for method, about in METHODS.items() for target in 
 
 
 @pytest.mark.parametrize("key", SEARCHED)
-def test_a_ladder_ascends_and_needs_four_attempts(key: tuple[Method, RepairTarget]) -> None:
+def test_a_ladder_ascends_within_the_doses(key: tuple[Method, RepairTarget]) -> None:
     doses = dose_ladder(*key)
     assert list(doses) == sorted(set(doses))
     assert 0 < doses[0] < doses[-1] < 1
     assert len(doses) == LADDER_DOSES
+
+
+def test_a_binary_search_of_a_ladder_needs_four_attempts() -> None:
     assert math.ceil(math.log2(LADDER_DOSES + 1)) == 4
 
 

@@ -33,5 +33,5 @@ def test_a_simulated_evaluation_has_the_verdict_of_its_truth(
     assert simulate_run(Scenario("", Truth(harm), None, verdict, judge), models, seed=1) == verdict
 
 
-def test_all_but_one_scenario_count_a_wrong_verdict() -> None:
+def test_one_scenario_repairs_to_the_aligned_model() -> None:
     assert [scenario.verdict for scenario in SCENARIOS if scenario.repair == ALIGNED] == ["repaired"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.judges import Exchange, Judge, JudgeVerdict
 from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec, build_judge
@@ -162,5 +162,5 @@ def test_deleted_weights_error_names_the_judge(qwen3guard: Path, sandbox: Sandbo
     folder = copy_of(qwen3guard)
     guard = make("qwen3guard", folder, sandbox)
     shutil.rmtree(folder)
-    with pytest.raises(Exception, match="the judge qwen3guard"):
+    with pytest.raises(AntidoteError, match="the judge qwen3guard"):
         guard.judge(EXCHANGES, ignore)

@@ -108,8 +108,8 @@ def test_appended_text_does_not_make_a_refusal() -> None:
 
 
 @given(st.text(max_size=400))
-def test_any_text_is_read(answer: str) -> None:
-    assert is_refusal(answer) in (True, False)
+def test_any_text_raises_nothing(answer: str) -> None:
+    is_refusal(answer)
 
 
 @given(st.sampled_from(["i, ", '" a', "as an ", "it is not ", "a\n"]), st.integers(1, 5_000))
