@@ -92,6 +92,7 @@ def test_a_pull_request_is_opened_verified_and_found_by_the_next_run(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_branch_is_named_after_the_tested_commit(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
     tested = hub.store.repository(MODEL).refs["main"]
     arguments = [*options(trained_pair, tmp_path / "out"), "--publish=branch"]
