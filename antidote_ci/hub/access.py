@@ -14,7 +14,6 @@ from antidote_ci.hub.client import (
     parse_answer,
     printable_endpoint,
 )
-from antidote_ci.hub.client_internals import forget_exchanged
 from antidote_ci.hub.error_table import Purpose
 from antidote_ci.hub.errors import UNAUTHORIZED, is_unauthorized, retry_delay, to_antidote_error, translate_errors
 from antidote_ci.hub.retry import RetryPolicy
@@ -253,3 +252,17 @@ def read_whoami(client: "HfApi") -> dict[str, Any]:
             hint="check HF_ENDPOINT",
         )
     return answer
+
+
+def forget_exchanged(token: str) -> None:
+    """Remove `token` from the client's cache, so that the client exchanges the workflow's identity again.
+
+    The client (2.4) caches the token until the expiry that the Hub announced, and has no public function to remove it.
+    `tests/hub/test_client.py` checks the private names that are used here.
+    """
+    from huggingface_hub.utils import _auth
+
+    with _auth._OIDC_TOKEN_LOCK:
+        cached = _auth._OIDC_TOKEN_CACHE
+        if cached is not None and cached["token"] == token:
+            _auth._OIDC_TOKEN_CACHE = None

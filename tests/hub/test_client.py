@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import AntidoteError, InfrastructureError
-from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.access import HubAccess, forget_exchanged
 from antidote_ci.hub.client import (
     PIECE_LENGTH,
     REDACTED,
@@ -29,7 +29,6 @@ from antidote_ci.hub.client import (
     read_endpoint,
     redact_secrets,
 )
-from antidote_ci.hub.client_internals import forget_exchanged
 from antidote_ci.hub.errors import translate_errors
 from antidote_ci.hub.retry import RetryPolicy
 from loopback_hub import LoopbackHub
@@ -198,7 +197,7 @@ def test_invalid_hashes_create_no_folders(
 
 
 def test_private_names_of_the_client_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names that antidote_ci/hub/client_internals.py uses."""
+    """The names that `forget_exchanged` uses."""
     assert not _auth._OIDC_TOKEN_LOCK.locked()
     cached: _auth._OidcTokenCache = {"resource": "org/model", "token": "exchanged", "expires_at": 0.0}
     monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", cached)
