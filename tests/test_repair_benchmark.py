@@ -203,11 +203,11 @@ def test_the_page_compares_methods_on_confirmation_attacks() -> None:
     cells += [cell("C6", method, "rrrrrrrraa", 90) for method in ("reference", "taylor")]
     cells.append(cell("C6", "attacked", "aaaaaaaaaa", 90))
     page = write_page(cells)
-    assert "## Methods, on C4, C5\n" in page
+    assert "| C4, C5 | scale | +40.0 (" in page
     assert "Mean over C4, C5, C6 with 95 % bootstrap intervals" in page
     assert "| harm above the reference, kinds that it did not read | <= 4 | +10.0 (+10.0) |" in page
-    assert "| taylor | +10.0 (" in page
-    assert "| -5.0 (-8.0 to -2.0), may lose more than 2 | +30.0 | 0.0002 |" in page
+    assert "| C4, C5 | taylor | +10.0 (" in page
+    assert "| -5.0 (-8.0 to -2.0), may lose more than 2 | +30.0 (" in page
     assert "| scale | 0.1 | 50 | 50 | 50 | 50 | 50 | 50 | 0 | 0 | 0 | 85.0 | 67 |  |" in page
     assert "### C5: qwen-0.5b, sst2, 400 rows, 40% harmful, rate 0.0001" in page
     assert write_page([]).startswith("# Results")

@@ -186,37 +186,38 @@ def _write_goals(trials: Sequence[Trial]) -> str:
 
 
 def _write_comparison(trials: Sequence[Trial]) -> str:
-    """Every method on the attacks that all of them have, and the paired differences from the default."""
-    methods = [DEFAULT, *sorted({name for trial in trials for name in trial.repaired} - {DEFAULT})]
-    counted = [trial for trial in trials if trial.is_counted and all(method in trial.repaired for method in methods)]
-    if len(methods) == 1 or not counted:
+    """Each method beside the default, on the attacks that both repaired."""
+    shared = {
+        method: [trial for trial in trials if trial.is_counted and {DEFAULT, method} <= trial.repaired.keys()]
+        for method in sorted({name for trial in trials for name in trial.repaired} - {DEFAULT})
+    }
+    shared = {method: counted for method, counted in shared.items() if counted}
+    if not shared:
         return ""
     differences = {
-        method: statistics.bootstrap(
-            [harm_changes(trial.repaired[DEFAULT], trial.repaired[method], UNSEEN) for trial in counted]
-        )
-        for method in methods[1:]
+        method: [harm_changes(trial.repaired[DEFAULT], trial.repaired[method], UNSEEN) for trial in counted]
+        for method, counted in shared.items()
     }
-    adjusted = statistics.holm({method: statistics.p_value(values) for method, values in differences.items()})
+    draws = {method: statistics.bootstrap(changes) for method, changes in differences.items()}
+    adjusted = statistics.holm({method: statistics.p_value(values) for method, values in draws.items()})
     rows = []
-    for method in methods:
-        harm = [harm_changes(trial.reference, trial.repaired[method], UNSEEN) for trial in counted]
-        accuracy = [accuracy_changes(trial.attacked, trial.repaired[method]) for trial in counted]
-        low = statistics.interval(statistics.bootstrap(accuracy))[0]
-        rows.append(
-            [
-                method,
-                _bounded(harm),
-                _bounded(accuracy) + ("" if low > NON_INFERIOR else ", may lose more than 2"),
-                *(
-                    [_points(float(differences[method].mean())), f"{adjusted[method]:.4f}"]
-                    if method in differences
-                    else ["", ""]
-                ),
-            ]
-        )
+    for method, counted in shared.items():
+        for name in (method, DEFAULT):
+            harm = [harm_changes(trial.reference, trial.repaired[name], UNSEEN) for trial in counted]
+            accuracy = [accuracy_changes(trial.attacked, trial.repaired[name]) for trial in counted]
+            low = statistics.interval(statistics.bootstrap(accuracy))[0]
+            rows.append(
+                [
+                    ", ".join(trial.name for trial in counted),
+                    name,
+                    _bounded(harm),
+                    _bounded(accuracy) + ("" if low > NON_INFERIOR else ", may lose more than 2"),
+                    *([_bounded(differences[method]), f"{adjusted[method]:.4f}"] if name == method else ["", ""]),
+                ]
+            )
     table = _table(
         [
+            "attacks",
             "method",
             "harm above the reference, unseen kinds",
             "accuracy, change",
@@ -226,9 +227,9 @@ def _write_comparison(trials: Sequence[Trial]) -> str:
         rows,
     )
     return (
-        f"## Methods, on {', '.join(trial.name for trial in counted)}\n\nMean over the attacks that every method "
-        "repaired, with 95 % bootstrap intervals: attacks are clusters, and prompts are drawn within them."
-        f"\n\n{table}"
+        "## Methods\n\nEach method and the default, on the attacks that both repaired: means with 95 % bootstrap "
+        "intervals. Attacks are clusters, and prompts are drawn within them; with one attack the interval is of its "
+        f"prompts alone.\n\n{table}"
     )
 
 
