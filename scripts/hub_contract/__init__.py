@@ -34,8 +34,9 @@ distribution, unpacked: `pip download --no-deps --no-binary :all: huggingface_hu
 the tests, which `scripts/hub_contract/plugin.py` replaces. `pytest-mock` must be installed. The tests run twice: large
 files are transferred by git-lfs, and by Xet.
 
-What no test says, `python -m scripts.contract ORG/SCRATCH` asks the real Hub, with a token that may write to this
-repository for scratch: it prints each answer beside the one that the code assumes.
+These tests do not cover all assumptions. `python -m scripts.contract ORG/SCRATCH` asks the real Hub about the others
+and prints each answer beside the one that the code assumes. It needs a token that may write to the repository
+ORG/SCRATCH.
 """
 
 
