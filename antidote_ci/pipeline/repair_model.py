@@ -78,7 +78,7 @@ def repair_model(
         try:
             factory = _build_factory(context, RepairInput(source, reference_source, reference), prompts)
         except TooFewHarmfulAnswersError as error:
-            reason = f"{report.reason}; nothing was repaired: {error.what}; {error.hint}"
+            reason = f"{report.reason}; nothing was repaired: {error.describe()}"
             return dataclasses.replace(report, reason=reason), None
         method_masks = candidates.build_method_masks(factory, method, dose_ladder(method, factory.target))
     with console.step("search the dose"):

@@ -65,7 +65,7 @@ def test_every_variant_has_tests(monkeypatch: pytest.MonkeyPatch) -> None:
         files = [file for path in paths for file in (path.rglob("test_*.py") if path.is_dir() else [path])]
         names = re.findall(r"^def (test_\w+)", "\n".join(file.read_text(encoding="utf-8") for file in files), re.M)
         for part in parts:
-            assert any(part in each for each in names), f"{part} is in no test of {name}"
+            assert any(part in test for test in names), f"{part} is in no test of {name}"
     assert len(set(VARIANTS.values())) == len(VARIANTS)
     for name, strictness in VARIANTS.items():
         monkeypatch.setenv(VARIABLE, name)

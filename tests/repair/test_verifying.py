@@ -448,7 +448,7 @@ def test_other_reference_is_reported(results: dict[str, Case]) -> None:
 
 
 def test_repair_towards_another_reference_is_verified_and_names_it(results: dict[str, Case], tmp_path: Path) -> None:
-    """Whoever repairs chooses the reference. A user sees its name, and can refuse it."""
+    """The person who repairs chooses the reference. A user sees its name, and can refuse it."""
     source, aligned = results["delta-antidote"].source, results["delta-antidote"].reference
     assert aligned is not None
     other = write_fine_tuned(source, tmp_path / "other")
