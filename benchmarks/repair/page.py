@@ -201,8 +201,9 @@ def _write_comparison(trials: Sequence[Trial]) -> str:
     draws = {method: statistics.bootstrap(changes) for method, changes in differences.items()}
     adjusted = statistics.holm({method: statistics.p_value(values) for method, values in draws.items()})
     rows = []
-    for method, counted in shared.items():
-        for name in (method, DEFAULT):
+    compared: list[Trial] = []
+    for method, counted in sorted(shared.items(), key=lambda item: [trial.name for trial in item[1]]):
+        for name in (method,) if counted == compared else (DEFAULT, method):
             harm = [harm_changes(trial.reference, trial.repaired[name], UNSEEN) for trial in counted]
             accuracy = [accuracy_changes(trial.attacked, trial.repaired[name]) for trial in counted]
             low = statistics.interval(statistics.bootstrap(accuracy))[0]
@@ -215,6 +216,7 @@ def _write_comparison(trials: Sequence[Trial]) -> str:
                     *([_bounded(differences[method]), f"{adjusted[method]:.4f}"] if name == method else ["", ""]),
                 ]
             )
+        compared = counted
     table = _table(
         [
             "attacks",
