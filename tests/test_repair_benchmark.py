@@ -139,6 +139,20 @@ def test_safe_delta_leaves_the_outputs_of_the_kept_inputs() -> None:
     assert torch.equal(safe_delta(delta, inputs.T @ inputs / 50, 1.1), delta)
 
 
+def test_safe_delta_compensates_the_columns_that_it_keeps() -> None:
+    """The other columns leave of the change of the outputs on the refusals as little as least squares can."""
+    draw = torch.Generator().manual_seed(0)
+    delta, inputs = torch.randn(6, 8, generator=draw), torch.randn(50, 8, generator=draw)
+    inputs[:, 1] += inputs[:, 0]
+    changed = safe_delta(delta, inputs.T @ inputs / 50, 0.4)
+    kept = (changed == delta).all(dim=0)
+    assert 0 < kept.sum() < 8
+    kept_change = inputs[:, kept] @ delta[:, kept].T
+    best = kept_change - inputs[:, ~kept] @ torch.linalg.lstsq(inputs[:, ~kept], kept_change).solution
+    assert torch.linalg.norm(inputs @ changed.T) == pytest.approx(torch.linalg.norm(best).item(), rel=1e-3)
+    assert torch.linalg.norm(best) < 0.98 * torch.linalg.norm(kept_change)
+
+
 def test_rollback_restores_what_made_refusals_less_likely() -> None:
     delta, gradient = torch.tensor([[1.0, -1.0, 1.0, 1.0]]), torch.tensor([[2.0, -3.0, -9.0, 1.0]])
     assert rollback(delta, gradient, 0.25).tolist() == [[1, 0, 1, 1]]

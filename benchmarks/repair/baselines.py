@@ -34,23 +34,22 @@ def safe_delta(delta: torch.Tensor, products: torch.Tensor, dose: float) -> torc
 
     `products` H = X X^T / n [in, in] is that of the layer's inputs on the reference's refusals. The safety cost of an
     entry is its square over 2 [H^-1]_jj, its utility its square, so their ratio depends on the column alone. Columns
-    are kept until their cost is `dose` times the whole; the others are removed with the compensation of Optimal Brain
-    Surgeon, which the kept ones absorb.
+    are kept until their cost is `dose` times the whole. The others are replaced by the compensation of Optimal Brain
+    Surgeon, -delta_kept H_kept,other H_other,other^-1, with which the outputs on the refusals change least.
     """
     products = products.double()
-    damping = DAMPING * products.diagonal().mean()
-    inverse = torch.linalg.inv(products + damping * torch.eye(len(products), dtype=torch.float64)).float()
-    diagonal = inverse.diagonal()
+    products = products + DAMPING * products.diagonal().mean() * torch.eye(len(products), dtype=torch.float64)
+    diagonal = torch.linalg.inv(products).diagonal()
     cost = delta.square() / (2 * diagonal)
     order = diagonal.argsort(descending=True)
-    is_removed = torch.ones(len(diagonal), dtype=torch.bool)
-    is_removed[order[cost[:, order].sum(dim=0).cumsum(dim=0) <= dose * cost.sum()]] = False
-    removed = is_removed.nonzero().squeeze(1)
-    kept = delta.clone()
-    if 0 < len(removed) < len(diagonal):
-        kept += torch.linalg.solve(inverse[removed][:, removed], -delta[:, removed].T).T @ inverse[removed]
-    kept[:, removed] = 0
-    return kept
+    is_kept = torch.zeros(len(diagonal), dtype=torch.bool)
+    is_kept[order[cost[:, order].sum(dim=0).cumsum(dim=0) <= dose * cost.sum()]] = True
+    kept, other = is_kept.nonzero().squeeze(1), (~is_kept).nonzero().squeeze(1)
+    changed = delta.clone()
+    if len(other) > 0:
+        compensation = torch.linalg.solve(products[other][:, other], products[other][:, kept])
+        changed[:, other] = -delta[:, kept] @ compensation.T.float()
+    return changed
 
 
 def rollback(delta: torch.Tensor, gradient: torch.Tensor, dose: float) -> torch.Tensor:
