@@ -193,7 +193,7 @@ METHODS: Mapping[str, Method] = {
     "two-teachers": Method(CEILING_STEPS, _prepare_ceiling),
     "resta": Method((0.2, 0.4, 0.6, 0.8, 1.0, 1.3), _prepare_resta),
     "safe-delta": Method((0.6, 0.4, 0.3, 0.2, 0.1, 0.05), _prepare_safe_delta),
-    "rollback": Method((0.0001, 0.0002, 0.0005, 0.001, 0.005), _prepare_rollback),
+    "rollback": Method((0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.005), _prepare_rollback),
 }
 
 
