@@ -45,6 +45,8 @@ LIMITS = """\
   answer undoes both. Ten more steps of the attack undo both too, some repairs more than the reference and some less.
 - **The reference.** A repair is compared with its reference. That of the 0.5B model answers 48 of a hundred harmful
   prompts, and so do its repairs.
+- **Rivals.** RESTA, Safe Delta and gradient rollback are written anew from their papers and code, without the steps
+  that need other data, and repaired one attack. TRIED.md names the differences.
 - **The dose.** The rule of this benchmark compares doses with the reference. `run` compares them with a threshold, and
   can choose others.
 - **The authors.** Those who built the tool measured it, and nobody else has repeated it.
